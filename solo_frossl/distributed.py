@@ -1,0 +1,92 @@
+"""Gathers and reduces that carry gradients; without a process group each is the identity.
+
+Convention: with W processes the backward pass *sums* gradients over processes. A loss that every process computes alike
+from gathered values, or the mean over its own samples, followed by DDP's mean over processes, then has exactly
+the gradient of one process holding the whole batch.
+"""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def is_distributed() -> bool:
+    """Whether more than one process takes part."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def rank() -> int:
+    """Rank of this process, 0 without a process group."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """Number of processes, 1 without a process group."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        ctx.rows = x.shape[0]
+        parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(world_size())]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        grad = grad.contiguous().clone()
+        dist.all_reduce(grad)
+        return grad[rank() * ctx.rows : (rank() + 1) * ctx.rows]
+
+
+class _ReduceSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        x = x.contiguous().clone()
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        grad = grad.contiguous().clone()
+        dist.all_reduce(grad)
+        return grad
+
+
+def gather(x: Tensor) -> Tensor:
+    """Rows of all processes in rank order, with gradient.
+
+    Args:
+        x: ``(N/W, ...)``, the same shape on every process.
+
+    Returns:
+        ``(N, ...)``, the same on every process.
+    """
+    return _Gather.apply(x) if is_distributed() else x
+
+
+def reduce_sum(x: Tensor) -> Tensor:
+    """Sum over processes, with gradient; any shape, the same on every process."""
+    return _ReduceSum.apply(x) if is_distributed() else x
+
+
+def reduce_mean(x: Tensor) -> Tensor:
+    """Mean over processes, with gradient; any shape, the same on every process."""
+    return _ReduceSum.apply(x) / world_size() if is_distributed() else x
+
+
+@torch.no_grad()
+def gather_ragged(x: Tensor) -> Tensor:
+    """Rows of all processes in rank order, without gradient; the number of rows may differ between processes."""
+    if not is_distributed():
+        return x
+    rows = torch.tensor([x.shape[0]], device=x.device)
+    counts = [torch.zeros_like(rows) for _ in range(world_size())]
+    dist.all_gather(counts, rows)
+    sizes = [int(c) for c in counts]
+    padded = x.new_zeros((max(sizes), *x.shape[1:]))
+    padded[: x.shape[0]] = x
+    parts = [torch.empty_like(padded) for _ in sizes]
+    dist.all_gather(parts, padded)
+    return torch.cat([p[:n] for p, n in zip(parts, sizes, strict=True)])
