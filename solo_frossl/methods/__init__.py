@@ -1,0 +1,23 @@
+"""Methods: one file each; every subclass of ``Method`` in this folder is found by itself."""
+
+import importlib
+import pkgutil
+
+from solo_frossl.methods.base import Method, Objective
+
+__all__ = ["METHODS", "Method", "Objective"]
+
+
+def _discover() -> dict[str, type[Method]]:
+    found = {}
+    for info in pkgutil.iter_modules(__path__):
+        module = importlib.import_module(f"{__name__}.{info.name}")
+        for value in vars(module).values():
+            own = isinstance(value, type) and value.__module__ == module.__name__
+            if own and issubclass(value, Method) and value is not Method:
+                found[info.name] = value
+    return dict(sorted(found.items()))
+
+
+METHODS: dict[str, type[Method]] = _discover()
+"""Method classes by the name of their file: ``frossl``, ``barlow_twins``, ..."""

@@ -1,0 +1,8 @@
+"""Probe a frozen backbone with a linear classifier: ``python main_linear.py --checkpoint runs/NAME``."""
+
+import sys
+
+from solo_frossl.cli import linear
+
+if __name__ == "__main__":
+    sys.exit(linear())

@@ -1,0 +1,86 @@
+"""Backbones: timm models without their classifier, with the stem that the image size asks for."""
+
+import difflib
+from dataclasses import dataclass
+from typing import Literal
+
+import timm
+from timm.models.resnet import ResNet
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Stem:
+    """First layers of a ResNet: one convolution, then perhaps a max-pool.
+
+    Args:
+        kernel_size: side of the convolution's kernel in pixels, odd; the padding is half of it, rounded down.
+        stride: stride of the convolution in pixels.
+        max_pool: whether the 3x3, stride 2 max-pool follows.
+    """
+
+    kernel_size: int = 7
+    stride: int = 2
+    max_pool: bool = True
+
+    def __post_init__(self) -> None:
+        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
+            raise ValueError(f"stem.kernel_size is {self.kernel_size}: it must be odd and at least 1")
+        if self.stride < 1:
+            raise ValueError(f"stem.stride is {self.stride}: it must be at least 1")
+
+
+STEMS = {
+    "imagenet": Stem(kernel_size=7, stride=2, max_pool=True),
+    "cifar": Stem(kernel_size=3, stride=1, max_pool=False),
+}
+"""The named stems; CIFAR's padding is 1, so that a 32 x 32 image gives a 32 x 32 feature map."""
+
+
+def build_backbone(name: str, stem: Literal["imagenet", "cifar"] | Stem = "imagenet", channels: int = 3) -> nn.Module:
+    """A randomly initialised timm backbone that maps images ``(B, channels, H, W)`` to features ``(B, F)``.
+
+    The last BatchNorm of a residual branch starts at one, as in torchvision and the papers' code; timm alone would
+    start it at zero.
+
+    Args:
+        name: any timm model, for example ``resnet18``.
+        stem: ``imagenet`` leaves the model as it is; ``cifar`` (3x3, stride 1, padding 1, no max-pool) and a
+            :class:`Stem` replace the first layers of a ResNet.
+        channels: channels of the images.
+
+    Returns:
+        The module; its ``num_features`` is F.
+
+    Raises:
+        ValueError: the name is unknown, or the model has no ResNet stem to replace.
+
+    >>> build_backbone("resnet18", "cifar").conv1.stride
+    (1, 1)
+    """
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3)
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        raise ValueError(f"backbone is {name!r}, which timm does not have{hint}")
+    backbone = timm.create_model(name, num_classes=0, in_chans=channels)
+    if isinstance(backbone, ResNet):
+        backbone.init_weights(zero_init_last=False)
+    if stem != "imagenet":
+        _replace_stem(backbone, name, STEMS[stem] if isinstance(stem, str) else stem, channels)
+    return backbone
+
+
+def _replace_stem(backbone: nn.Module, name: str, stem: Stem, channels: int) -> None:
+    if not isinstance(backbone, ResNet) or not isinstance(backbone.conv1, nn.Conv2d):
+        raise ValueError(f"backbone {name!r} has no single-convolution ResNet stem to replace: use stem 'imagenet'")
+    backbone.conv1 = nn.Conv2d(
+        channels,
+        backbone.conv1.out_channels,
+        stem.kernel_size,
+        stride=stem.stride,
+        padding=stem.kernel_size // 2,
+        bias=False,
+    )
+    nn.init.kaiming_normal_(backbone.conv1.weight, mode="fan_out", nonlinearity="relu")
+    if not stem.max_pool:
+        backbone.maxpool = nn.Identity()

@@ -1,0 +1,35 @@
+"""Barlow Twins: redundancy reduction (Zbontar et al. 2021, https://arxiv.org/abs/2103.03230)."""
+
+from torch import Tensor
+
+from solo_frossl.losses import barlow_twins_terms
+from solo_frossl.methods.base import Method, Objective
+
+
+class BarlowTwins(Method):
+    """Barlow Twins (Zbontar et al. 2021, Eq. 1), for two views.
+
+    With M the D x D cross-correlation of the two views' embeddings over the global batch:
+
+        L = scale * (sum_i (1 - M_ii)^2 + off_diagonal_weight * sum_{i != j} M_ij^2)
+
+    Args:
+        off_diagonal_weight: weight of the redundancy term.
+        scale: factor on the whole loss.
+    """
+
+    loss_terms = ("on_diagonal", "off_diagonal")
+
+    def __init__(self, *, off_diagonal_weight: float = 0.0051, scale: float = 0.1, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.off_diagonal_weight = off_diagonal_weight
+        self.scale = scale
+
+    def objective(self, views: list[Tensor]) -> Objective:
+        """Distance of the cross-correlation from the identity."""
+        if len(views) != 2:
+            raise ValueError(f"Barlow Twins compares two views, got {len(views)}: set data.views to two")
+        features, embeddings = self.embed(views)
+        on_diagonal, off_diagonal = barlow_twins_terms(*embeddings)
+        loss = self.scale * (on_diagonal + self.off_diagonal_weight * off_diagonal)
+        return Objective(loss, {"on_diagonal": on_diagonal, "off_diagonal": off_diagonal}, features, embeddings)

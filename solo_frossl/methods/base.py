@@ -1,0 +1,225 @@
+"""The base of every method: backbone, projector, online classifier, optimiser and what is logged."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torchmetrics import Metric
+from torchmetrics.classification import MulticlassAccuracy
+
+from solo_frossl.batch import Batch, Views
+from solo_frossl.methods.backbones import Stem, build_backbone
+from solo_frossl.methods.heads import OnlineClassifier, ProjectorConfig, build_projector
+from solo_frossl.optim import OptimizerConfig, ScheduleConfig, build_optimizer, parameter_groups, set_learning_rate
+
+
+class Objective(NamedTuple):
+    """What a method computes from the views of one batch.
+
+    Attributes:
+        loss: scalar to minimise.
+        terms: the named scalars that the loss is made of, as ``Method.loss_terms`` lists them.
+        features: backbone outputs that the online classifier learns from, each ``(B, F)``, one a view.
+        embeddings: projector outputs, each ``(B, D)``, one a view.
+    """
+
+    loss: Tensor
+    terms: dict[str, Tensor]
+    features: list[Tensor]
+    embeddings: list[Tensor]
+
+
+class Ratio(Metric):
+    """A quotient of two sums over an epoch, kept in the checkpoint so that a resumed epoch counts its first half."""
+
+    full_state_update = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("numerator", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum", persistent=True)
+        self.add_state("denominator", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum", persistent=True)
+
+    def update(self, numerator: Tensor, denominator: Tensor | int = 1) -> None:
+        """Add one batch's share; scalars."""
+        self.numerator += numerator
+        self.denominator += denominator
+
+    def compute(self) -> Tensor:
+        """Numerator over denominator; NaN while nothing was counted."""
+        return (self.numerator / self.denominator).float()
+
+
+class Method(LightningModule):
+    """Base of every method; a subclass says its objective and names its terms.
+
+    Args:
+        backbone: any timm model name.
+        stem: first layers of a ResNet backbone: ``imagenet`` (7x7, stride 2, max-pool), ``cifar`` (3x3, stride 1, no
+            max-pool), or the three values of a custom one.
+        projector: sizes of the projector.
+        optimizer: optimiser and its peak learning rates.
+        schedule: learning rate over the run.
+        views_in_one_batch: send all views of one size through the network as one batch, so that BatchNorm sees them
+            together; the papers' tables were trained with each view by itself.
+        channels_last: keep images and convolution weights in channels-last order, which is faster on CPU and GPU.
+        channels: channels of the images; follows the dataset.
+        num_classes: classes of the online classifier, 0 for none; follows the dataset.
+        batch_size: images of all processes together per step, by which learning rates are scaled; follows the data.
+    """
+
+    loss_terms: ClassVar[tuple[str, ...]] = ()
+    """Names of the terms that :meth:`objective` returns; each is logged as ``train/<name>``."""
+
+    def __init__(
+        self,
+        *,
+        backbone: str = "resnet18",
+        stem: Literal["imagenet", "cifar"] | Stem = "imagenet",
+        projector: ProjectorConfig = ProjectorConfig(),
+        optimizer: OptimizerConfig = OptimizerConfig(),
+        schedule: ScheduleConfig = ScheduleConfig(),
+        views_in_one_batch: bool = False,
+        channels_last: bool = True,
+        channels: int = 3,
+        num_classes: int = 10,
+        batch_size: int = 256,
+    ) -> None:
+        super().__init__()
+        self.backbone = build_backbone(backbone, stem, channels)
+        self.projector = build_projector(self.backbone.num_features, projector)
+        self.classifier = OnlineClassifier(self.backbone.num_features, num_classes) if num_classes else None
+        self.optimizer_config = optimizer
+        self.schedule_config = schedule
+        self.views_in_one_batch = views_in_one_batch
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.batch_size = batch_size
+        self.backbone.to(memory_format=self.memory_format)
+        self.epoch_means = nn.ModuleDict({name: Ratio() for name in ("loss", *self.loss_terms)})
+        if num_classes:
+            self.epoch_means["online_top1"] = Ratio()
+            self.val_accuracy = nn.ModuleDict(
+                {f"top{k}": _accuracy(num_classes, k) for k in (1, 5) if k == 1 or k < num_classes}
+            )
+
+    # ------------------------------------------------------------------------------------------ what a method says
+
+    def objective(self, views: list[Tensor]) -> Objective:
+        """The method's objective; every subclass says its own.
+
+        Args:
+            views: V tensors ``(B, C, S_v, S_v)`` float32, normalised.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define objective(views)")
+
+    # -------------------------------------------------------------------------------------------------- the networks
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features ``(B, F)`` of normalised images ``(B, C, H, W)``."""
+        return self.backbone(images.contiguous(memory_format=self.memory_format))
+
+    def embed(self, views: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Features ``(B, F)`` and embeddings ``(B, D)`` of each view, BatchNorm seeing one view at a time by default.
+
+        With ``views_in_one_batch`` the views of one size share a forward pass; so multi-crop costs one pass a size.
+        """
+        features: list[Tensor] = []
+        embeddings: list[Tensor] = []
+        for group in self._groups(views):
+            x = self(torch.cat(group) if len(group) > 1 else group[0])
+            z = self.projector(x)
+            features += x.chunk(len(group))
+            embeddings += z.chunk(len(group))
+        return features, embeddings
+
+    def _groups(self, views: list[Tensor]) -> Iterator[list[Tensor]]:
+        if not self.views_in_one_batch:
+            yield from ([view] for view in views)
+            return
+        start = 0
+        for i in range(1, len(views) + 1):
+            if i == len(views) or views[i].shape != views[start].shape:
+                yield views[start:i]
+                start = i
+
+    # ------------------------------------------------------------------------------------------------------ the steps
+
+    def training_step(self, batch: Views, batch_idx: int) -> dict[str, Tensor | dict[str, Tensor]]:
+        """One step: the objective plus the online classifier's cross entropy on detached features."""
+        objective = self.objective(batch.views)
+        total = objective.loss
+        self.epoch_means["loss"].update(objective.loss.detach())
+        for name in self.loss_terms:
+            self.epoch_means[name].update(objective.terms[name].detach())
+        if self.classifier is not None:
+            logits = [self.classifier(x.detach()) for x in objective.features]
+            total = total + self.classifier.loss(logits, batch.label)
+            self.epoch_means["online_top1"].update(*self.classifier.hits(logits, batch.label))
+        return {"loss": total, "terms": {"loss": objective.loss.detach(), **objective.terms}}
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's means and forget them."""
+        for name, mean in self.epoch_means.items():
+            percent = 100 if name.endswith("top1") else 1
+            self.log(f"train/{name}", percent * mean.compute())
+            mean.reset()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Online accuracy on clean images; returns features ``(B, F)`` and labels for whoever else watches."""
+        features = self(batch.image)
+        if self.classifier is not None:
+            logits = self.classifier(features)
+            for accuracy in self.val_accuracy.values():
+                accuracy.update(logits, batch.label)
+        return {"features": features, "label": batch.label}
+
+    def on_validation_epoch_end(self) -> None:
+        """Log ``online/top1`` and ``online/top5`` in percent."""
+        if self.classifier is not None:
+            for name, accuracy in self.val_accuracy.items():
+                self.log(f"online/{name}", 100 * accuracy.compute())
+                accuracy.reset()
+
+    # --------------------------------------------------------------------------------------------------- optimisation
+
+    def learnable_modules(self) -> dict[str, nn.Module]:
+        """The modules that the objective trains, by name; the online classifier is not one of them."""
+        return {"backbone": self.backbone, "projector": self.projector}
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """One optimiser over the learnable modules and the online classifier."""
+        groups = parameter_groups(
+            self.learnable_modules(), self.optimizer_config, self.batch_size, classifier=self.classifier
+        )
+        return build_optimizer(self.optimizer_config, groups)
+
+    def on_train_batch_start(self, batch: Views, batch_idx: int) -> None:
+        """Set every group's learning rate for this step: a function of the step, so that nothing can be lost."""
+        total = int(self.trainer.estimated_stepping_batches)
+        epochs = self.trainer.max_epochs or 1
+        set_learning_rate(
+            self.trainer.optimizers[0],
+            self.schedule_config,
+            step=self.trainer.global_step,
+            steps_per_epoch=max(1, total // epochs),
+            total_steps=total,
+        )
+
+
+def _accuracy(num_classes: int, top_k: int) -> MulticlassAccuracy:
+    return MulticlassAccuracy(num_classes, top_k=top_k, average="micro", ignore_index=-1, validate_args=False)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[nn.Module]:
+    """The module in eval mode and without gradients, its training mode restored on the way out."""
+    modes = {m: m.training for m in module.modules()}
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield module
+    finally:
+        for m, training in modes.items():
+            m.training = training
