@@ -1,0 +1,50 @@
+import pytest
+import torch
+from torch import nn
+
+from solo_frossl.methods.backbones import Stem, build_backbone
+
+
+@pytest.mark.parametrize(
+    ("stem", "size", "side"),
+    [("cifar", 32, 32), ("imagenet", 32, 8), (Stem(3, 1, True), 64, 32), (Stem(7, 2, False), 32, 16)],
+)
+def test_the_stem_gives_the_feature_map_it_should(stem, size, side):
+    backbone = build_backbone("resnet18", stem)
+    sides = []
+    backbone.layer1.register_forward_pre_hook(lambda module, args: sides.append(args[0].shape[-1]))
+    assert backbone(torch.zeros(2, 3, size, size)).shape == (2, 512)
+    assert sides == [side]
+
+
+def test_channels_and_features():
+    backbone = build_backbone("resnet18", "cifar", channels=1)
+    assert backbone.conv1.weight.shape == (64, 1, 3, 3)
+    assert backbone.num_features == 512
+
+
+def test_residual_branches_start_at_one_as_in_torchvision():
+    norms = [m for n, m in build_backbone("resnet18").named_modules() if n.endswith("bn2")]
+    assert len(norms) == 8
+    assert all((m.weight == 1).all() for m in norms if isinstance(m, nn.BatchNorm2d))
+
+
+def test_parameters_are_as_many_as_a_resnet18_has_without_its_classifier():
+    assert sum(p.numel() for p in build_backbone("resnet18").parameters()) == 11_689_512 - 513_000
+
+
+def test_other_families_keep_their_own_stem():
+    assert build_backbone("convnext_atto").num_features == 320
+    with pytest.raises(ValueError, match="'convnext_atto' has no single-convolution ResNet stem"):
+        build_backbone("convnext_atto", "cifar")
+
+
+def test_an_unknown_name_is_answered_with_the_nearest():
+    with pytest.raises(ValueError, match="did you mean.*resnet18"):
+        build_backbone("resnet_18")
+
+
+@pytest.mark.parametrize("bad", [{"kernel_size": 4}, {"kernel_size": 0}, {"stride": 0}])
+def test_an_impossible_stem_is_refused(bad):
+    with pytest.raises(ValueError, match=f"stem.{next(iter(bad))} is"):
+        Stem(**bad)
