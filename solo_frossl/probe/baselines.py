@@ -1,0 +1,75 @@
+"""Trained features beside their baselines: the untrained backbone and raw pixels, all measured in the same way."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from solo_frossl.probe.features import Features
+from solo_frossl.probe.knn import KNNConfig, knn_accuracy, knn_classify
+from solo_frossl.probe.linear import LinearConfig, linear_probe
+from solo_frossl.spectrum import covariance_eigenvalues, effective_rank
+
+BASELINE_RATES = (1.0, 0.1, 0.01)
+"""Factors on the linear probe's learning rate that a baseline is given."""
+
+
+class FeatureQuality(NamedTuple):
+    """One row of the closing summary.
+
+    Attributes:
+        name: what the features are, such as ``trained`` or ``raw pixels``.
+        linear_top1: top-1 of a linear probe, percent.
+        knn_top1: top-1 of k-NN, percent.
+        dimension: dimension F of the features.
+        effective_rank: effective rank of the validation features, from 1 to F.
+    """
+
+    name: str
+    linear_top1: float
+    knn_top1: float
+    dimension: int
+    effective_rank: float
+
+
+def linear_and_knn(
+    name: str,
+    train: Features,
+    validation: Features,
+    class_names: Sequence[str],
+    *,
+    linear: LinearConfig = LinearConfig(),
+    knn: KNNConfig = KNNConfig(),
+    rates: tuple[float, ...] = (1.0,),
+    seed: int = 0,
+) -> FeatureQuality:
+    """Measure features by linear probe, k-NN and effective rank.
+
+    The probe's learning rate suits features of the scale that training gives them; raw pixels have far larger norms and
+    would look weaker than they are. So a baseline is given several rates, and the best on the validation images counts.
+
+    Args:
+        name: what the features are.
+        train: clean training features of all processes.
+        validation: validation features of all processes.
+        class_names: the classes.
+        linear: how the linear probe is trained.
+        knn: how neighbours vote.
+        rates: factors on ``linear.learning_rate`` to try, ``BASELINE_RATES`` for a baseline.
+        seed: the run's seed.
+    """
+    scores = knn_classify(
+        validation.features,
+        train.features,
+        train.label,
+        k=knn.k,
+        temperature=knn.temperature,
+        num_classes=len(class_names),
+    )
+    configs = [replace(linear, learning_rate=rate * linear.learning_rate) for rate in rates]
+    return FeatureQuality(
+        name=name,
+        linear_top1=max(linear_probe(train, validation, class_names, config, seed=seed).top1 for config in configs),
+        knn_top1=float(knn_accuracy(scores, validation.label)),
+        dimension=train.features.shape[1],
+        effective_rank=float(effective_rank(covariance_eigenvalues(validation.features))),
+    )
