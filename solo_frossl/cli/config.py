@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -46,6 +46,10 @@ class Composed:
         for name in key.split("."):
             value = value.get(name) if isinstance(value, Mapping) else None
         return value
+
+    def without(self, keys: Collection[str]) -> "Composed":
+        """The same less these top-level keys."""
+        return Composed({key: value for key, value in self.values.items() if key not in keys}, self.layers)
 
     def where(self, path: KeyPath) -> str | None:
         """File and line that a value comes from, ``"configs/stl10/frossl.yaml, line 4"``; None: no file gives it."""

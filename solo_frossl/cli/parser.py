@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -176,6 +176,7 @@ def build_cli(
     methods: Mapping[str, type[LightningModule]],
     datasets: Mapping[str, type[LightningDataModule]],
     add_arguments: Callable[[LightningArgumentParser], None],
+    ignored: Collection[str] = (),
     trainer_defaults: Mapping[str, Any] | None = None,
     description: str = "",
     prog: str | None = None,
@@ -187,6 +188,7 @@ def build_cli(
         methods: method classes by name; a dotted path to a class works too.
         datasets: data module classes by name; a dotted path works too.
         add_arguments: adds the program's own options to the parser.
+        ignored: top-level keys of the files that are passed over, because they are another program's options.
         trainer_defaults: defaults of Trainer arguments that differ from Lightning's.
         description: first paragraph of ``--help``.
         prog: name of the program.
@@ -203,7 +205,7 @@ def build_cli(
         found, rest = finder.parse_known_args(list(argv))
     except argparse.ArgumentError as error:
         raise ConfigError(f"command line: {error.argument_name.split('/')[-1]} needs a value") from error
-    composed = compose(found.config)
+    composed = compose(found.config).without(ignored)
     method = found.method or composed.get("method") or DEFAULT_METHOD
     dataset = found.dataset or composed.get("dataset") or DEFAULT_DATASET
     method_place = "command line" if found.method else composed.where(("method",))
@@ -239,7 +241,7 @@ def build_cli(
 
 def _resolve(title: str, name: Any, known: Mapping[str, type], base: type) -> type:
     """The class of a name, or of a dotted path."""
-    if name in known:
+    if isinstance(name, str) and name in known:
         return known[name]
     if not isinstance(name, str) or "." not in name:
         near = difflib.get_close_matches(str(name), known, n=1)
