@@ -2,9 +2,11 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Literal
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
@@ -102,10 +104,14 @@ class Resident:
     Args:
         images: ``(N, C, H, W)`` uint8.
         labels: ``(N,)`` int64; -1 means unlabelled.
+
+    Attributes:
+        pin: whether batches in memory are page-locked, so that copying one to a GPU waits for nothing.
     """
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.images, self.labels = images, labels
+        self.pin = False
 
     def to(self, device: torch.device) -> None:
         """Move images and labels to a device."""
@@ -116,7 +122,7 @@ class Resident:
         if not parts:
             return
         device = self.images.device
-        pin = device.type == "cpu" and torch.cuda.is_available()
+        pin = self.pin and device.type == "cpu"
         positions = torch.cat(list(parts)).to(device)  # one copy an epoch
         for index in positions.split([len(part) for part in parts]):
             out = torch.empty((len(index), *self.images.shape[1:]), dtype=torch.uint8, device=device, pin_memory=pin)
@@ -135,20 +141,28 @@ class Stream:
             image is replaced by the next readable one of the dataset, so that batches keep their size and stay a
             function of (seed, epoch, step); in evaluation it is left out.
         training: whether this is for training; then workers also stay alive between epochs.
+
+    Attributes:
+        pin: whether batches are page-locked, so that copying one to a GPU waits for nothing; set before the first one.
+        unreadable: the files skipped so far.
     """
 
-    def __init__(self, source: Source, *, workers: int, on_error: OnError, training: bool) -> None:
+    def __init__(self, source: Source, *, workers: int, on_error: OnError, training: bool = False) -> None:
+        self.source, self.workers, self.on_error, self.training = source, workers, on_error, training
         self.labels = source.labels
-        self.on_error = on_error
+        self.pin = False
         self.unreadable: set[Unreadable] = set()
         self._parts: list[list[int]] = []
-        self._loader = DataLoader(
-            _Reader(source, substitute=training and on_error == "skip"),
+
+    @cached_property
+    def _loader(self) -> DataLoader:
+        return DataLoader(
+            _Reader(self.source, substitute=self.training and self.on_error == "skip"),
             batch_sampler=self._parts,
             collate_fn=_pack,
-            num_workers=workers,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=training and workers > 0,
+            num_workers=self.workers,
+            pin_memory=self.pin,
+            persistent_workers=self.training and self.workers > 0,
             generator=torch.Generator(),  # DataLoader draws a seed for its workers: not from the global generator
         )
 
@@ -210,7 +224,7 @@ def _unpack(pixels: Tensor, shapes: list[tuple[int, ...]]) -> Images:
 
 def load(
     source: FileSource, shape: tuple[int, int, int], *, workers: int, on_error: OnError
-) -> tuple[Resident, set[Unreadable]]:
+) -> tuple[Tensor, Tensor, set[Unreadable]]:
     """Decode all files into one tensor, with a progress bar on a terminal when it takes longer than a second.
 
     Args:
@@ -220,16 +234,16 @@ def load(
         on_error: ``raise`` on an unreadable file, or ``skip`` it, which makes the dataset smaller.
 
     Returns:
-        The images in the order of the source, and the unreadable files.
+        Images ``(N, C, H, W)`` uint8 and labels ``(N,)`` in the order of the source, and the unreadable files.
 
     Raises:
         ValueError: an unreadable file under ``on_error: raise``; an image of another size.
     """
-    stream = Stream(source, workers=min(workers, len(source) // 512), on_error=on_error, training=False)
+    stream = Stream(source, workers=min(workers, len(source) // 512), on_error=on_error)
     images = torch.empty((len(source), *shape), dtype=torch.uint8)
     labels = torch.empty(len(source), dtype=torch.int64)
     count = 0
-    hidden = True if rank() > 0 else None  # None: hidden unless a terminal shows it
+    hidden = True if rank_zero_only.rank else None  # None: hidden unless a terminal shows it
     with tqdm(total=len(source), desc="reading images", unit=" images", delay=1, disable=hidden) as bar:
         for image, label, index in stream.batches(torch.arange(len(source)).split(256)):
             if not isinstance(image, Tensor) or image.shape[1:] != shape:
@@ -238,7 +252,7 @@ def load(
             images[count : count + len(index)], labels[count : count + len(index)] = image, label
             count += len(index)
             bar.update(len(index))
-    return Resident(images[:count], labels[:count]), stream.unreadable
+    return images[:count], labels[:count], stream.unreadable
 
 
 def different_sizes(source: FileSource, size: tuple[int, int], position: int, other: tuple[int, int]) -> str:

@@ -203,10 +203,11 @@ class ImageDataModule(LightningDataModule):
 
     def _load(self, source: Source, shape: tuple[int, int, int]) -> Resident:
         if isinstance(source, ArraySource):
-            return Resident(source.images, source.labels)
-        resident, unreadable = load(source, shape, workers=self._workers(), on_error=self.on_error)
-        self._skipped_on_loading += len(unreadable)
-        return resident
+            images, labels = source.images, source.labels
+        else:
+            images, labels, unreadable = load(source, shape, workers=self._workers(), on_error=self.on_error)
+            self._skipped_on_loading += len(unreadable)
+        return Resident(images, labels)
 
     def _stream(self, source: Source, training: bool = False) -> Stream:
         return Stream(source, workers=self._workers(), on_error=self.on_error, training=training)
@@ -225,13 +226,15 @@ class ImageDataModule(LightningDataModule):
         if self._train is None:
             raise RuntimeError("the data is not set up yet: call prepare_data() and setup() first")
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        residents = {id(r): r for r in (self._train, self._val) if isinstance(r, Resident)}.values()
+        residents = [r for r in (self._train, self._val) if isinstance(r, Resident)]
         if self.residency != "memory" and any(r.images.device != device for r in residents):
             need = sum(r.images.nbytes for r in residents)
             if self.residency == "device" or need <= DEVICE_FRACTION * free_device_memory(device):
                 for resident in residents:
                     resident.to(device)
-        return getattr(self, name)
+        reader = getattr(self, name)
+        reader.pin = device.type == "cuda"
+        return reader
 
     # ------------------------------------------------------------------------------------------------- what is known
 

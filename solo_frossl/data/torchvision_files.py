@@ -18,7 +18,7 @@ def read_files(dataset: Files, root: str, **part: str | bool) -> VisionDataset:
 
     Raises:
         FileNotFoundError: the dataset's folder is missing.
-        RuntimeError: a file is missing or its checksum differs.
+        ValueError: a file is missing or its checksum differs.
     """
     folder = Path(root).absolute() / dataset.base_folder
     if not folder.is_dir():
@@ -29,7 +29,7 @@ def read_files(dataset: Files, root: str, **part: str | bool) -> VisionDataset:
     try:
         return dataset(root, **part)
     except RuntimeError as error:
-        raise RuntimeError(
+        raise ValueError(
             f"missing or damaged in {folder}: {', '.join(_damaged(dataset, folder))}. Delete that folder and set "
             "data.download to true"
         ) from error
@@ -43,16 +43,16 @@ def download_files(dataset: Files, root: str) -> None:
         root: folder that will hold the archive and the dataset's own folder.
 
     Raises:
-        RuntimeError: the download failed or is damaged.
+        FileNotFoundError: the download failed or is damaged.
     """
     if not _damaged(dataset, Path(root) / dataset.base_folder):
         return
     try:
         download_and_extract_archive(dataset.url, root, filename=dataset.filename, md5=dataset.tgz_md5)
     except (OSError, RuntimeError) as error:
-        raise RuntimeError(
-            f"cannot download {dataset.url}: {error}. Try again, or put {dataset.filename} into "
-            f"{Path(root).absolute()} by hand"
+        raise FileNotFoundError(
+            f"{dataset.__name__} is not in {Path(root).absolute()}, and downloading {dataset.url} failed: {error}. Try "
+            f"again, or put {dataset.filename} there by hand"
         ) from error
 
 
