@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import pytest
-from jsonargparse import ArgumentParser
+from jsonargparse import ActionConfigFile, ArgumentParser
 
 from solo_frossl.cli.errors import ConfigError, accepts, describe, find_problem, one_message
 
@@ -65,6 +65,7 @@ class Model:
 @pytest.fixture
 def parser():
     parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--config", action=ActionConfigFile)
     parser.add_argument("--name", type=str)
     parser.add_argument("--mode", choices=["fast", "slow"], default="fast")
     parser.add_class_arguments(Model, "model")

@@ -133,7 +133,7 @@ def add_options(parser):
     parser.add_argument("--wandb", action="store_true", help="Log to W&B.")
 
 
-def build(*argv):
+def build(*argv, **kwargs):
     return build_cli(
         list(argv),
         methods={"frossl": Frossl, "other": Other},
@@ -142,6 +142,7 @@ def build(*argv):
         trainer_defaults={"max_epochs": 100},
         description="Train.",
         prog="main.py",
+        **kwargs,
     )
 
 
@@ -176,8 +177,9 @@ class TestValues:
     def test_a_file_wins_over_defaults_and_the_command_line_over_the_file(self, write):
         write("a.yaml", "model:\n  weight: 1.4\n  width: 5\ntrainer:\n  max_epochs: 7\n")
         for argv in (["--config", "a.yaml", "--model.weight", "2"], ["--model.weight=2", "-c", "a.yaml"]):
-            model, _, trainer, _ = build(*argv).instantiate()
+            model, _, trainer, options = build(*argv).instantiate()
             assert (model.weight, model.width, trainer["max_epochs"]) == (2.0, 5, 7)
+        assert set(vars(options)) == {"method", "dataset", "name", "wandb", "seed_everything"}
 
     def test_layers(self, write):
         write("configs/methods/other.yaml", "method: other\nmodel:\n  width: 5\n")
@@ -250,6 +252,12 @@ class TestAgain:
     def test_print_config_refuses_what_a_run_would(self, write):
         write("a.yaml", "model:\n  weihgt: 1.4\n")
         assert "model.weihgt is not a known key" in refused("--config", "a.yaml", "--print_config")
+
+        write("a.yaml", "model:\n  batch_size: 3\n")
+        assert "model.batch_size is 3, but follows" in refused("--config", "a.yaml", "--print_config")
+
+    def test_default_views_are_plain_values(self):
+        assert build().resolved["data"]["views"] == 2 * [{"recipe": "symmetric", "size": None}]
 
     def test_linked_values_may_stand_in_the_file(self, write):
         write("a.yaml", "model: {batch_size: 32, num_classes: 7}\ndata: {batch_size: 32, seed: 0}\n")
@@ -357,6 +365,11 @@ class TestRefused:
 
     def test_what_must_be_given(self):
         assert refused("--dataset", "folder").startswith("data.root has no default: give it")
+
+    def test_another_program_s_options_may_be_passed_over(self, write):
+        write("a.yaml", "knn:\n  k: 3\nmodel:\n  width: 5\n")
+        assert refused("--config", "a.yaml").startswith("a.yaml, line 1: knn is not a known key")
+        assert build("--config", "a.yaml", ignored=["knn"]).config.model.width == 5
 
     def test_a_missing_folder(self, write):
         assert "there is no folder nowhere" in refused("--dataset", "folder", "--data.root", "nowhere")
