@@ -106,7 +106,7 @@ class Parsed:
         component, leaves = keys[-1], self.config.keys()
         words = re.findall(r"[A-Za-z_][\w.]*\w", str(error))
         named = [key for word in words for key in leaves if f".{key}".endswith(f".{word}")]
-        places = [self.where(key) for key in named if key.startswith(component)]
+        places = [self.where(key) for key in (*named, component) if key.startswith(component)]
         place = next((f" ({place})" for place in places if place), "")
         parent, _, name = component.rpartition(".")
         if str(error).startswith(f"{name}."):

@@ -322,7 +322,7 @@ class TestRefused:
                 "model:\n  optimizer: {lr: -1}\n",
                 "model.optimizer.lr is -1.0: it must be positive (a.yaml, line 2)",
             ),
-            ("data:\n  views: [{size: 0}]\n", "data.views: views need a size of at least 1"),
+            ("data:\n  views: [{size: 0}]\n", "data.views: views need a size of at least 1 (a.yaml, line 2)"),
             ("model: {width: 1\n", "a.yaml: expected ',' or '}'"),
         ],
     )
