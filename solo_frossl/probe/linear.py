@@ -257,7 +257,8 @@ def linear_probe(
         class_names: the classes.
         config: optimiser, schedule and epochs.
         seed: the run's seed; the result is a function of it.
-        batches: what to train on instead of ``train``, see :func:`augmented_batches`; ``config.batch_size`` must be theirs.
+        batches: what to train on instead of ``train``, in batches of ``config.batch_size``; see
+            :func:`augmented_batches`.
 
     Raises:
         ValueError: there is no labelled training image.

@@ -1,0 +1,140 @@
+"""Pictures: the curves of a run, and a confusion matrix. Nothing here needs a display or touches matplotlib's state."""
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from solo_frossl.report.epoch_csv import Rows, read_metrics
+
+_STYLES = [  # told apart by colour, by lightness, by dash and by marker
+    {"color": "#08306b", "linestyle": "-", "marker": "o"},
+    {"color": "#e6550d", "linestyle": "--", "marker": "s"},
+    {"color": "#74a9cf", "linestyle": "-.", "marker": "^"},
+    {"color": "#636363", "linestyle": ":", "marker": "D"},
+]
+_LOOK = {
+    "font.size": 13,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "lines.linewidth": 2.2,
+    "lines.markersize": 6,
+    "legend.frameon": False,
+}
+
+
+def draw_curves(csv_path: str | Path, out_png: str | Path) -> None:
+    """Draw a run's metrics by epoch side by side: top-1, loss with its terms, effective rank.
+
+    What the run did not measure is left out, and so is a panel with nothing in it.
+
+    Args:
+        csv_path: metrics as :class:`~solo_frossl.report.EpochCSV` writes them.
+        out_png: the picture.
+
+    Raises:
+        FileNotFoundError: no such metrics file.
+        ValueError: the file cannot be read, or has nothing that could be drawn.
+    """
+    rows = read_metrics(csv_path)
+    measured = dict.fromkeys(name for _, row in sorted(rows.items()) for name in row)
+    terms = [n for n in measured if n.startswith("train/") and n not in ("train/loss", "train/online_top1")]
+    panels = [
+        ("top-1 on validation images (%)", {"online/top1": "online classifier", "knn/top1": "k-NN"}),
+        ("training loss", {"train/loss": "loss"} | {n: n.removeprefix("train/").replace("_", " ") for n in terms}),
+        ("effective rank of features", {"spectrum/effective_rank": ""}),
+    ]
+    drawable = [(title, {n: t for n, t in lines.items() if n in measured}) for title, lines in panels]
+    drawable = [(title, lines) for title, lines in drawable if lines]
+    if not drawable:
+        raise ValueError(f"{csv_path} holds nothing to draw: no accuracy, loss or effective rank in any epoch")
+    with mpl.rc_context(_LOOK):
+        figure = Figure(figsize=(4.8 * len(drawable), 4.2), layout="constrained")
+        figure.get_layout_engine().set(wspace=0.06)
+        for axes, (title, lines) in zip(figure.subplots(1, len(drawable), squeeze=False)[0], drawable, strict=True):
+            _draw_lines(axes, rows, lines)
+            axes.set_title(title, fontsize=13, loc="left")
+            if "train/loss" in lines:
+                _set_loss_scale(axes)
+        _save(figure, out_png)
+
+
+def draw_confusion(confusion: Sequence[Sequence[int]], class_names: Sequence[str], out_png: str | Path) -> None:
+    """Draw a confusion matrix in percent of each true class.
+
+    Up to 20 classes every cell has its number; up to 120 every class its name, beyond that every n-th one.
+
+    Args:
+        confusion: ``(C, C)`` counts, true classes in rows and predicted ones in columns.
+        class_names: C names.
+        out_png: the picture.
+
+    Raises:
+        ValueError: the matrix is not square or does not fit the names.
+    """
+    counts = np.asarray(confusion, dtype=float)
+    classes = len(class_names)
+    if counts.shape != (classes, classes):
+        raise ValueError(f"{classes} class names need a {classes} x {classes} confusion matrix, got {counts.shape}")
+    percent = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    side = min(max(4.5, 0.55 * classes), 16.0)
+    fontsize = min(13.0, max(5.0, 72 * 0.7 * side / classes))
+    every = math.ceil(classes / 120)
+    with mpl.rc_context({"font.size": 13}):
+        figure = Figure(figsize=(side + 2, side + 1.5), layout="constrained")
+        axes = figure.subplots()
+        image = axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
+        ticks = range(0, classes, every)
+        names = [str(class_names[i]) for i in ticks]
+        axes.set_xticks(ticks, names, rotation=90, fontsize=fontsize)
+        axes.set_yticks(ticks, names, fontsize=fontsize)
+        axes.set_xlabel("predicted class")
+        axes.set_ylabel("true class")
+        if classes <= 20:
+            for (row, column), value in np.ndenumerate(percent):
+                if counts[row, column]:
+                    colour = "white" if value > 55 else "black"
+                    axes.text(
+                        column, row, f"{value:.0f}" if value >= 0.5 else "<1", ha="center", va="center", color=colour
+                    )
+        figure.colorbar(image, ax=axes, label="% of the true class", fraction=0.04)
+        _save(figure, out_png)
+
+
+def _draw_lines(axes: Axes, rows: Rows, lines: dict[str, str]) -> None:
+    for i, (name, label) in enumerate(lines.items()):
+        points = {epoch + 1: row[name] for epoch, row in sorted(rows.items()) if math.isfinite(row.get(name, math.nan))}
+        style = _STYLES[i % len(_STYLES)]
+        axes.plot(points.keys(), points.values(), label=label, markevery=max(1, len(points) // 12), **style)
+    last = max(rows) + 1
+    axes.set_xlabel("epochs trained")
+    axes.set_xlim(min(0.5, 1 - 0.03 * last), last + max(0.5, 0.03 * last))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+    if len(lines) > 1:
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=len(lines), fontsize=12, columnspacing=1.2)
+
+
+def _set_loss_scale(axes: Axes) -> None:
+    """A logarithmic scale where positive terms differ by orders of magnitude, lest the small ones be a flat line."""
+    values = [float(value) for line in axes.lines for value in line.get_ydata()]
+    if values and min(values) > 0 and max(values) > 50 * min(values):
+        axes.set_yscale("log")
+
+
+def _save(figure: Figure, path: str | Path) -> None:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    FigureCanvasAgg(figure)
+    figure.savefig(part, format="png", dpi=120, bbox_inches="tight")
+    os.replace(part, path)
