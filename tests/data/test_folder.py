@@ -88,10 +88,11 @@ def test_only_the_subset_is_read(folder, truncate):
     assert ready(folder, subset=6).num_train == 6
 
 
-def test_other_files_are_counted(folder):
+def test_other_files_are_counted(folder, write_image):
     (folder / "train" / "cat" / "notes.txt").write_text("a")
     (folder / "train" / "loose.png").write_text("b")
     (folder / "train" / "cat" / ".DS_Store").write_text("c")
+    write_image(folder / "train" / "cat" / ".thumbnails" / "a.png")
     with pytest.warns(UserWarning, match=r"ignored 2 files in .*train .*: loose\.png, cat/notes\.txt"):
         assert ready(folder).num_train == 20
 

@@ -108,6 +108,7 @@ class TestTrainLoader:
         batches = list(second)
         assert [batch.index.tolist() for batch in batches] == whole[done:]
         assert [batch.step for batch in batches] == list(range(done, 3))
+        assert epoch(second, 2) == whole  # the place to resume from is used once
         assert epoch(second, 3) == epoch(loader(), 3)
 
     def test_a_state_saved_at_the_end_of_an_epoch_starts_the_next(self):

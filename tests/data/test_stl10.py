@@ -44,6 +44,7 @@ def test_trains_on_labelled_and_unlabelled(stl10):
     assert (data.num_train, data.num_val) == (10, 3)
     assert data._train.labels.tolist() == [0, 9, 2, 3] + [-1] * 6
     assert data.class_names == tuple(CLASSES)
+    assert data._val.images.is_contiguous()
     assert data._train.images.numpy().tobytes() == images(0, 4).tobytes() + images(1, 6).tobytes()
     labels = [batch.label for batch in data.train_dataloader()]
     assert sum(int((label == -1).sum()) for label in labels) == 6
