@@ -9,7 +9,7 @@ from solo_frossl.data.stl10 import STL10
 
 DATASETS: dict[str, type[ImageDataModule]] = {
     "digits": Digits,
-    "image_folder": ImageFolder,
+    "folder": ImageFolder,
     "cifar10": CIFAR10,
     "cifar100": CIFAR100,
     "stl10": STL10,

@@ -1,6 +1,5 @@
 """From a command line to a method, a data module and the Trainer's arguments; and every way it can be refused."""
 
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -395,9 +394,3 @@ def test_a_class_of_ones_own(write, monkeypatch):
     parsed = build("--method", "mine.net.Mine", "--model.depth", "4")
     assert parsed.instantiate().model.depth == 4
     assert parsed.resolved["method"] == "mine.net.Mine"
-
-
-def test_help_does_not_wait_for_wandb():
-    code = "import sys, solo_frossl.cli.parser; print('wandb' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
