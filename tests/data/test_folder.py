@@ -135,6 +135,11 @@ class TestRefused:
         with pytest.raises(ValueError, match=r"only in .*train: dog; only in .*val: dogs"):
             ImageFolder(root=str(folder))
 
+    def test_a_class_in_the_validation_folder_only(self, folder):
+        shutil.copytree(folder / "val" / "dog", folder / "val" / "emu")
+        with pytest.raises(ValueError, match=r"different classes: only in .*val: emu\. Give"):
+            ImageFolder(root=str(folder))
+
     def test_labels_in_one_part_only(self, folder):
         shutil.rmtree(folder / "val")
         shutil.copytree(folder / "train" / "cat", folder / "val")
