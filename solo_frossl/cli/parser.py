@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
-from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from solo_frossl.cli.config import Composed, compose, load_yaml
 from solo_frossl.cli.errors import ConfigError, dotted, find_problem
@@ -103,15 +104,15 @@ class Parsed:
         ]
         if not keys:
             return str(error)
-        component, leaves = keys[-1], self.config.keys()
-        words = re.findall(r"[A-Za-z_][\w.]*\w", str(error))
+        component, leaves, text = keys[-1], list(self.config.keys()), _tidy(str(error))
+        words = re.findall(r"[A-Za-z_][\w.]*\w", text)
         named = [key for word in words for key in leaves if f".{key}".endswith(f".{word}")]
         places = [self.where(key) for key in (*named, component) if key.startswith(component)]
         place = next((f" ({place})" for place in places if place), "")
         parent, _, name = component.rpartition(".")
-        if str(error).startswith(f"{name}."):
-            return f"{parent}{'.' if parent else ''}{error}{place}"
-        return f"{component}: {error}{place}"
+        if text.startswith(f"{name}."):
+            return f"{parent}{'.' if parent else ''}{text}{place}"
+        return f"{component}: {text}{place}"
 
 
 class _CLI(LightningCLI):
@@ -239,6 +240,18 @@ def build_cli(
     return Parsed(cli.config, method_class, dataset_class, resolved, composed, tuple(rest), cli.parser)
 
 
+def build_trainer(**arguments: Any) -> Trainer:
+    """The Trainer.
+
+    Raises:
+        ConfigError: the Trainer refuses its arguments, such as an accelerator or a number of devices that is not there.
+    """
+    try:
+        return Trainer(**arguments)
+    except (ValueError, TypeError, MisconfigurationException) as error:
+        raise ConfigError(f"trainer: {_tidy(str(error))}") from error
+
+
 def _resolve(title: str, name: Any, known: Mapping[str, type], base: type) -> type:
     """The class of a name, or of a dotted path."""
     if isinstance(name, str) and name in known:
@@ -312,7 +325,10 @@ def _value(text: str) -> Any:
 
 
 def _tidy(message: str) -> str:
-    """A message of the parser in one line."""
+    """A message of the parser in one line, without the alternatives that were not meant."""
     if missing := re.search(r"arguments are required: (.*)", message):
         return f"{missing[1]} has no default: give it in a configuration file or as --key value"
+    if "Union subtypes" in message:
+        reasons = [reason for reason in re.findall(r"- (.*)", message) if not reason.startswith("Expected")]
+        message = "; ".join(reasons) or message
     return re.sub(r"\s+", " ", message)

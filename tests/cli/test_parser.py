@@ -11,7 +11,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.callbacks import EarlyStopping
 
 from solo_frossl.cli.errors import ConfigError
-from solo_frossl.cli.parser import build_cli
+from solo_frossl.cli.parser import build_cli, build_trainer
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,7 @@ class Digits(LightningDataModule):
         root: folder of the files.
         batch_size: images per step.
         views: the views of each image.
+        probe_view: the view of the linear probe.
     """
 
     num_classes, channels = 7, 1
@@ -105,11 +106,13 @@ class Digits(LightningDataModule):
         root: str = "data",
         batch_size: int = 128,
         views: list[View] = [View(), View()],  # noqa: B006
+        probe_view: Literal["same"] | View | None = None,
         subset: int | float | None = None,
         seed: int = 0,
     ):
         super().__init__()
-        self.root, self.batch_size, self.views, self.subset, self.seed = root, batch_size, views, subset, seed
+        self.root, self.batch_size, self.views, self.seed = root, batch_size, views, seed
+        self.subset, self.probe_view = subset, probe_view
 
 
 class Folder(LightningDataModule):
@@ -124,7 +127,7 @@ class Folder(LightningDataModule):
     def __init__(self, root: str):
         super().__init__()
         if not Path(root).is_dir():
-            raise FileNotFoundError(f"data.root: there is no folder {root}")
+            raise FileNotFoundError(f"there is no folder {root}: set data.root")
 
 
 def add_options(parser):
@@ -322,6 +325,7 @@ class TestRefused:
                 "model.optimizer.lr is -1.0: it must be positive (a.yaml, line 2)",
             ),
             ("data:\n  views: [{size: 0}]\n", "data.views: views need a size of at least 1 (a.yaml, line 2)"),
+            ("data:\n  probe_view: {size: 0}\n", "data.probe_view: views need a size of at least 1 (a.yaml, line 2)"),
             ("model: {width: 1\n", "a.yaml: expected ',' or '}'"),
         ],
     )
@@ -371,7 +375,13 @@ class TestRefused:
         assert build("--config", "a.yaml", ignored=["knn"]).config.model.width == 5
 
     def test_a_missing_folder(self, write):
-        assert "there is no folder nowhere" in refused("--dataset", "folder", "--data.root", "nowhere")
+        message = refused("--dataset", "folder", "--data.root", "nowhere")
+        assert message == "data: there is no folder nowhere: set data.root (command line)"
+
+    @pytest.mark.parametrize("wrong", [{"accelerator": "abacus"}, {"accelerator": "cpu", "devices": "x"}], ids=str)
+    def test_what_the_trainer_refuses(self, wrong):
+        with pytest.raises(ConfigError, match=r"^trainer: .*(abacus|devices)"):
+            build_trainer(logger=False, **wrong)
 
     def test_other_errors_keep_their_traceback(self, monkeypatch):
         monkeypatch.setattr(Frossl, "__init__", lambda self: 1 / 0)
