@@ -1,8 +1,7 @@
 """The pipeline: draws the parameters of every view on the CPU and applies them to the batch on its device."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,7 +14,7 @@ from solo_frossl.augment.views import Recipe, View
 Images = Tensor | list[Tensor]
 
 # Images are worked on in chunks whose float32 form stays in the CPU's cache, and, on a GPU, bounds its memory.
-_CPU_CHUNK_BYTES = 2**19
+_CPU_CHUNK_BYTES = 3 * 2**19
 _DEVICE_CHUNK_BYTES = 2**28
 
 # Up to this many pixels an image, on a CPU, the two dense products crop faster than `interpolate` image by image.
@@ -37,16 +36,16 @@ class _Output:
 
 
 class Augment:
-    """Makes the views of a batch of uint8 images: draws parameters per sample, then applies them in batch on the device.
+    """Makes the views of a batch of uint8 images: parameters drawn per sample, applied in batch on the images' device.
 
-    Per view: random resized crop and flip, colour jitter, grayscale, blur, solarise, normalise. All is float32 in [0, 1] up to the
-    last step; nothing is rounded to 8 bits on the way, and the crop is clamped to [0, 1], as 8 bits would.
-    Images of one channel have brightness and contrast, while saturation, hue and grayscale leave them as they are. Other channel
-    counts than 1 and 3 allow neither jitter nor grayscale.
+    Per view: random resized crop and flip, colour jitter, grayscale, blur, solarise, normalise. All is float32 in
+    [0, 1] up to the last step; nothing is rounded to 8 bits on the way, and the crop is clamped to [0, 1], as 8 bits
+    would. On images of one channel brightness and contrast work; saturation, hue and grayscale leave them as they are.
+    Other channel counts than 1 and 3 allow neither jitter nor grayscale.
 
     Crop and flip are two batched matrix products per view or, where that is faster (large images on a CPU) or the
-    images differ in size, one ``interpolate`` an image. On CUDA nothing waits for the device, and the parameters of all views
-    go there in one copy. The products follow ``torch.set_float32_matmul_precision``; autocast does not reach them.
+    images differ in size, one ``interpolate`` an image. On CUDA nothing waits for the device, and the parameters of all
+    views go there in one copy. The products follow ``torch.set_float32_matmul_precision``; autocast leaves them alone.
 
     Args:
         views: entries of the list of views, in order.
@@ -55,8 +54,8 @@ class Augment:
         std: per channel, of images in [0, 1], > 0.
 
     Raises:
-        ValueError: no views; mean and std do not fit; the recipe needs colours that the images do not have; a blur whose kernel
-            is larger than reflecting the view's borders allows.
+        ValueError: there are no views; image_size is below 1; mean and std do not fit; a recipe needs colours that the
+            images do not have, or has a blur whose kernel is too large for the view's borders to be reflected.
 
     >>> augment = Augment([View("weak", count=2)], image_size=8, mean=[0.5], std=[0.25])
     >>> images = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
@@ -67,6 +66,8 @@ class Augment:
     def __init__(self, views: Sequence[View], image_size: int, mean: Sequence[float], std: Sequence[float]) -> None:
         if not views:
             raise ValueError("views is empty; name at least one view")
+        if image_size < 1:
+            raise ValueError(f"image_size is {image_size}; it must be at least 1 pixel")
         if not mean or len(mean) != len(std) or not all(value > 0 for value in std):
             raise ValueError(f"mean {list(mean)} and std {list(std)} must have one value a channel, every std > 0")
         self.views = tuple(views)
@@ -83,8 +84,8 @@ class Augment:
         kernel_size = recipe.kernel_size(size)
         if self.channels not in (1, 3) and (recipe.jitter_probability or recipe.grayscale_probability):
             raise ValueError(
-                f"view {view.recipe!r}: colour jitter and grayscale need 1 or 3 channels and the images have {self.channels}; "
-                "set jitter_probability and grayscale_probability to 0"
+                f"view {view.recipe!r}: colour jitter and grayscale need 1 or 3 channels and the images have "
+                f"{self.channels}; set jitter_probability and grayscale_probability to 0"
             )
         if recipe.blur_probability and kernel_size // 2 >= size:
             raise ValueError(
@@ -181,33 +182,22 @@ class Augment:
                 raise ValueError(f"images must be {expected}; got {tuple(image.shape)} {image.dtype}")
 
     def _view(self, images: Images, output: _Output, plan: Plan) -> Tensor:
-        """One view of the whole batch, made in the plan's order and put back into the batch's at the end."""
-        recipe, size, device = output.recipe, output.size, images[0].device
+        """One view of the whole batch, made in the plan's order and put back into the batch's."""
+        device = images[0].device
         scale, offset = self._normalization(device)
-        weights = partial(functional.blur_weights, kernel_size=output.kernel_size, size=size)
-        done = torch.empty(len(images), self.channels, size, size, device=device)
-        for start, stop in self._chunks(images, size):
-            view = _crop(images, output, plan, start, stop)
-            _jitter_(view, plan, start, stop)
-            if self.channels == 3:
-                _change_(view, plan.subset("grayscale", start, stop), functional.grayscale)
-            blurred = plan.subset("blur", start, stop)
-            if len(blurred):
-                rows = weights(plan.row("sigma", start, stop)[blurred])
-                _change_(view, blurred, lambda x, rows=rows: functional.resample(x, rows, rows))
-            _change_(
-                view,
-                plan.subset("solarize", start, stop),
-                partial(functional.solarize, threshold=recipe.solarize_threshold),
-            )
-            torch.mul(view, scale, out=done[start:stop]).add_(offset)
-        return done.index_select(0, plan.index("target", 0, len(images)))
+        view = torch.empty(len(images), self.channels, output.size, output.size, device=device)
+        for start, stop in self._chunks(images, output.size):
+            chunk = _crop(images, output, plan, start, stop)
+            _jitter_(chunk, plan, start, stop)
+            _change_some_(chunk, output, plan, start, stop)
+            view.index_copy_(0, plan.source(start, stop), chunk.mul_(scale).add_(offset))
+        return view
 
     def _chunks(self, images: Images, size: int) -> Iterator[tuple[int, int]]:
         """Bounds of the parts of the batch to work on one after the other."""
         cpu = images[0].device.type == "cpu"
         budget = _CPU_CHUNK_BYTES * torch.get_num_threads() if cpu else _DEVICE_CHUNK_BYTES
-        pixels = max(size * size, *(image.shape[-2] * image.shape[-1] for image in images[:1]))
+        pixels = max(size * size, images[0].shape[-2] * images[0].shape[-1])
         chunk = max(1, budget // (4 * self.channels * pixels))
         for start in range(0, len(images), chunk):
             yield start, min(start + chunk, len(images))
@@ -217,42 +207,50 @@ def _crop(images: Images, output: _Output, plan: Plan, start: int, stop: int) ->
     """Cropped, resized and flipped images of one chunk in [0, 1], ``(stop - start, C, size, size)``."""
     mode, size = output.recipe.interpolation, output.size
     if isinstance(images, Tensor) and _products_are_faster(images.device, *images.shape[-2:]):
-        source = images.index_select(0, plan.index("source", start, stop)).float()
+        source = images.index_select(0, plan.source(start, stop)).float()
         top, left, height, width, flip = (
             plan.row(name, start, stop) for name in ("top", "left", "height", "width", "flip")
         )
         rows = functional.resize_weights(top, height, source.shape[-2], size, mode)
         columns = functional.resize_weights(left, width, source.shape[-1], size, mode, flip)
-        view = functional.resample(source, rows.div_(255.0), columns)
+        chunk = functional.resample(source, rows.div_(255.0), columns)
     else:
         first = images[0]
-        view = torch.empty(stop - start, first.shape[0], size, size, device=first.device)
-        for result, (place, *box, flip) in zip(view, plan.boxes[start:stop], strict=True):
+        chunk = torch.empty(stop - start, first.shape[0], size, size, device=first.device)
+        for result, (place, *box, flip) in zip(chunk, plan.boxes[start:stop], strict=True):
             crop = functional.crop_resize(images[place], *box, size, mode)
             result.copy_(crop.flip(-1) if flip else crop)
-        view.div_(255.0)
-    return view.clamp_(0.0, 1.0)
+        chunk.div_(255.0)
+    return chunk.clamp_(0.0, 1.0)
 
 
-def _jitter_(view: Tensor, plan: Plan, start: int, stop: int) -> None:
+def _jitter_(chunk: Tensor, plan: Plan, start: int, stop: int) -> None:
     """Colour jitter of one chunk in place, the four operations in every sample's own order."""
 
     def blend_(j: int, low: int, high: int) -> None:
         if low < high:
             arguments = (plan.row(f"{name}{j}", start + low, start + high) for name in BLEND_ARGUMENTS)
-            functional.blend_(view[low:high], *arguments)
+            functional.blend_(chunk[low:high], *arguments)
 
     jittered, *before_hue = (min(max(n - start, 0), stop - start) for n in (plan.jittered, *plan.before_hue))
     for j, n in enumerate(before_hue):
         blend_(j, 0, n)
     if plan.turns_hue and jittered:
-        functional.adjust_hue_(view[:jittered], plan.row("hue", start, start + jittered))
+        functional.adjust_hue_(chunk[:jittered], plan.row("hue", start, start + jittered))
     for j, n in enumerate(before_hue):
         blend_(j, n, jittered)
 
 
-def _change_(view: Tensor, places: Tensor, operation: Callable[[Tensor], Tensor]) -> None:
-    """Replace these samples of a chunk by the operation's result, which may have one channel for all."""
-    if len(places):
-        samples = view.index_select(0, places)
-        view.index_copy_(0, places, operation(samples).expand_as(samples))
+def _change_some_(chunk: Tensor, output: _Output, plan: Plan, start: int, stop: int) -> None:
+    """Grayscale, blur and solarise in place, each on the samples it was drawn for and on no other."""
+    sigma = plan.row("sigma", start, stop)
+    operations = {
+        "grayscale": lambda samples, places: functional.grayscale(samples),
+        "blur": lambda samples, places: functional.gaussian_blur(samples, sigma[places], output.kernel_size),
+        "solarize": lambda samples, places: functional.solarize(samples, output.recipe.solarize_threshold),
+    }
+    for name, operation in operations.items():
+        places = plan.subset(name, start, stop)
+        if len(places):
+            samples = chunk.index_select(0, places)
+            chunk.index_copy_(0, places, operation(samples, places).expand_as(samples))

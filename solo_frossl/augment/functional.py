@@ -1,12 +1,13 @@
 """Batched image operations: every sample of the batch has its own parameters.
 
 Each is deterministic and equals torchvision's functional applied image by image with that image's parameters, on
-float32 images in [0, 1]. Nothing here draws and nothing waits for the device. Names that end in an underscore work in place.
+float32 images in [0, 1]. Nothing here draws and nothing waits for the device. Names that end in an underscore work in
+place.
 
 Antialiased resizing and Gaussian blur are separable and linear, so each is two matrix products with per-sample weight
 rows, ``Y = R X C^T`` (:func:`resample`), whose rows come from :func:`resize_weights` and :func:`blur_weights`.
 
-Branches are written as sums of clamped terms: on a CPU ``torch.where`` costs some twenty times a vectorised addition.
+Branches are written as sums of clamped terms, because ``torch.where`` is not vectorised on CPUs.
 """
 
 from functools import lru_cache
@@ -48,8 +49,8 @@ def resize_weights(
 ) -> Tensor:
     """Weight rows that crop one axis to ``[start, start + length)`` and resize it, antialiased, to ``size`` pixels.
 
-    Row s is the kernel centred on ``start + (s + 1/2) length / size``, widened by ``length / size`` where that shrinks, zero
-    outside the crop, with sum 1: what ``interpolate(..., antialias=True, align_corners=False)`` applies to the crop.
+    Row s is the kernel centred on ``start + (s + 1/2) length / size``, widened by ``length / size`` where that shrinks,
+    zero outside the crop, with sum 1: what ``interpolate(..., antialias=True, align_corners=False)`` applies to it.
 
     Args:
         start: ``(B,)`` first pixel of the crop.
@@ -130,6 +131,12 @@ def crop_resize(image: Tensor, top: int, left: int, height: int, width: int, siz
     return F.interpolate(crop, (size, size), mode=interpolation, align_corners=False, antialias=True)[0]
 
 
+def gaussian_blur(images: Tensor, sigma: Tensor, kernel_size: int) -> Tensor:
+    """Blurred square images ``(B, C, S, S)``; arguments as for :func:`blur_weights`."""
+    weights = blur_weights(sigma, kernel_size, images.shape[-1])
+    return resample(images, weights, weights)
+
+
 def grayscale(images: Tensor) -> Tensor:
     """Luma of ``(B, 3, H, W)``, or ``(B, 1, H, W)`` as it is; returns ``(B, 1, H, W)``."""
     if images.shape[1] == 1:
@@ -157,12 +164,11 @@ def blend_(images: Tensor, factor: Tensor, gray_share: Tensor, mean_share: Tenso
 
 
 def adjust_hue_(images: Tensor, shift: Tensor) -> Tensor:
-    """Turn the hue by ``shift`` in place, value and chroma kept.
+    """Turn the hue by ``shift`` in place; the largest channel's value M and the chroma c = M - smallest are kept.
 
-    With M the largest channel and c the largest less the smallest, the hue in sixths of a turn is
-    ``copysign(2 + (g + b - r - M) / c, g - b)``: on every edge of the hue hexagon this is the textbook's piecewise formula. Back,
-    ``channel = M - c clamp(2 - d, 0, 1)`` with d the distance on the circle, in sixths, between hue and the channel's opposite
-    colour (cyan 3, magenta 5, yellow 7).
+    In sixths of a turn the hue is ``copysign(2 + (g + b - r - M) / c, g - b)``: along each edge of the hue hexagon this
+    is the textbook's piecewise formula. Back, ``channel = M - c clamp(2 - d, 0, 1)`` where d is the distance on the
+    circle, in sixths, between the hue and the channel's opposite colour (cyan 3, magenta 5, yellow 7).
 
     Args:
         images: ``(B, 3, H, W)`` in [0, 1].
@@ -170,14 +176,13 @@ def adjust_hue_(images: Tensor, shift: Tensor) -> Tensor:
     """
     red, green, blue = images.split(1, dim=1)
     largest = torch.maximum(torch.maximum(red, green), blue)
-    chroma = largest - torch.minimum(torch.minimum(red, green), blue)
-    turns = (green + blue).sub_(red).sub_(largest).div_(chroma.clamp(min=1e-12)).add_(2.0)
-    turns = torch.copysign(turns, green - blue).div_(6.0).add_(_column(shift, 4))
+    sixfold = (largest - torch.minimum(torch.minimum(red, green), blue)).mul_(6.0)
+    turns = (green + blue).sub_(red).sub_(largest).div_(sixfold.clamp(min=1e-12)).add_(1 / 3)
+    turns = torch.copysign(turns, green - blue).add_(_column(shift, 4))
     opposite = torch.arange(3, 9, 2, device=images.device).view(1, 3, 1, 1) / 6.0
     distance = torch.sub(turns, opposite, out=images)
     distance.sub_(distance.round()).abs_().clamp_(1 / 6, 1 / 3)
-    # M - c (2 - 6 d'), d' in turns and clamped to the sixths 1 and 2.
-    return distance.mul_(chroma.mul(6.0)).add_(largest.sub_(chroma, alpha=2.0)).clamp_(0.0, 1.0)
+    return distance.mul_(sixfold).add_(largest.sub_(sixfold, alpha=1 / 3))
 
 
 def solarize(images: Tensor, threshold: float) -> Tensor:

@@ -75,7 +75,7 @@ def _draw_crop(recipe: Recipe, height: Tensor, width: Tensor, uniform: Tensor) -
     ratio = _between(ratio, math.log(low), math.log(high)).exp()
     widths = (area * ratio).sqrt().round()
     heights = (area / ratio).sqrt().round()
-    fits = (0 < widths) & (widths <= width) & (0 < heights) & (heights <= height)
+    fits = (widths > 0) & (widths <= width) & (heights > 0) & (heights <= height)
     found = fits.any(0)
     first = (torch.arange(_ATTEMPTS, 0, -1).view(-1, 1) * fits).argmax(0, keepdim=True)
 
@@ -97,9 +97,9 @@ def _factors(strength: float, uniform: Tensor) -> Tensor:
 def draw_parameters(recipe: Recipe, heights: Tensor, widths: Tensor, generator: torch.Generator) -> Parameters:
     """The parameters of one view of B images, distributed as torchvision's transforms draw theirs.
 
-    A crop has an area uniform in ``crop_scale`` and a ratio log-uniform in ``crop_ratio``; of ten attempts the first that fits
-    counts, and if none does the crop is central. Every call takes the same number of values from the generator for
-    the same B, whatever the recipe.
+    A crop has an area uniform in ``crop_scale`` and a ratio log-uniform in ``crop_ratio``; of ten attempts the first
+    that fits counts, and if none does the crop is central. Every call takes the same number of values from the
+    generator for the same B, whatever the recipe.
 
     Args:
         recipe: ranges and probabilities.

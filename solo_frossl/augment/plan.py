@@ -1,4 +1,4 @@
-"""Between drawing and applying: one view's parameters in the order of work, packed so that one copy takes them to the device."""
+"""Between drawing and applying: a view's parameters in the order of work, packed so that one copy takes them away."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -11,25 +11,24 @@ from solo_frossl.augment.parameters import CONTRAST, HUE, SATURATION, Parameters
 
 BLEND_ARGUMENTS = ("factor", "gray_share", "mean_share")
 
-# Rows of the packed tensor. factor, gray_share and mean_share: arguments of `functional.blend_` for a sample's three jitter
-# operations other than hue, first to last. source: the sample's place in the batch; target: the inverse of that.
-# The last three begin with the places, in the order of work, of the samples that the operation changes.
+# Rows of the packed tensor. factor, gray_share and mean_share: arguments of `functional.blend_` for a sample's three
+# jitter operations other than hue, first to last. source: the sample's place in the batch. The last three begin with
+# the places, in the order of work, of the samples that the operation changes.
 _FLOATS = ("top", "left", "height", "width", "flip", "hue", "sigma")
 _BLENDS = tuple(f"{name}{j}" for name in BLEND_ARGUMENTS for j in range(3))
-_INDICES = ("source", "target")
 _SUBSETS = ("grayscale", "blur", "solarize")
-_ROW = {name: row for row, name in enumerate((*_FLOATS, *_BLENDS, *_INDICES, *_SUBSETS))}
+_ROW = {name: row for row, name in enumerate((*_FLOATS, *_BLENDS, "source", *_SUBSETS))}
 
 
 class Plan(NamedTuple):
     """The order of work of one view, and its parameters in that order.
 
-    Samples with colour jitter come first, those whose hue turns last in front. So the samples whose operation j comes before
-    their hue are a prefix of the batch, those where it comes after are the rest of the jittered ones, and the 24
+    Samples with colour jitter come first, those whose hue turns last in front. So the samples whose operation j comes
+    before their hue are a prefix of the batch, those where it comes after are the rest of the jittered ones, and the 24
     orders of the four operations cost two slices an operation: no sample is moved and none is worked on in vain.
 
     Attributes:
-        packed: ``(21, B)`` float32, a row a parameter.
+        packed: ``(20, B)`` float32, a row a parameter.
         jittered: number of samples with colour jitter.
         turns_hue: whether their hue is to be turned at all.
         before_hue: for operation j of 0, 1, 2 (hue not counted), the length of its prefix.
@@ -48,14 +47,14 @@ class Plan(NamedTuple):
         """Parameter ``name`` of the samples from ``start`` to ``stop``, ``(stop - start,)`` float32."""
         return self.packed[_ROW[name], start:stop]
 
-    def index(self, name: str, start: int, stop: int) -> Tensor:
-        """``source`` or ``target`` of these samples, int64."""
-        return self.row(name, start, stop).long()
+    def source(self, start: int, stop: int) -> Tensor:
+        """Places in the batch of the samples from ``start`` to ``stop``, ``(stop - start,)`` int64."""
+        return self.row("source", start, stop).long()
 
     def subset(self, name: str, start: int, stop: int) -> Tensor:
         """Which of the samples from ``start`` to ``stop`` the operation changes, counted from ``start``, int64."""
         places = self.subsets[name]
-        return self.index(name, bisect_left(places, start), bisect_left(places, stop)) - start
+        return self.row(name, bisect_left(places, start), bisect_left(places, stop)).long() - start
 
 
 def make_plan(parameters: Parameters, *, colour: bool, hue: bool) -> Plan:
@@ -84,10 +83,9 @@ def make_plan(parameters: Parameters, *, colour: bool, hue: bool) -> Plan:
     subsets = torch.zeros(len(_SUBSETS), len(p))
     for row, members in zip(subsets, places, strict=True):
         row[: len(members)] = members
-    indices = torch.stack((order, order.argsort()))
     boxes = torch.stack((order, *(getattr(p, name)[order] for name in ("top", "left", "height", "width", "flip"))), 1)
     return Plan(
-        packed=torch.cat((sorted_rows, indices, subsets)),
+        packed=torch.cat((sorted_rows, order.unsqueeze(0), subsets)),
         jittered=int(p.jitter.sum()),
         turns_hue=hue,
         before_hue=[int((key > j).sum()) for j in range(3)],

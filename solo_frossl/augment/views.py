@@ -104,7 +104,8 @@ and on ImageNet its blur probabilities are 1.0 and 0.1. ``crop_only`` (crop and 
 class View:
     """One entry of the list of views: a recipe, how many views it makes and of which size, and what it changes.
 
-    A field left null has the recipe's value. Operations come in the order crop and flip, jitter, grayscale, blur, solarise.
+    A field left null has the recipe's value. The operations come in this order: crop and flip, jitter, grayscale, blur,
+    solarise.
 
     Args:
         recipe: name of the recipe: symmetric, weak, asymmetric, vicreg, wmse, crop_only or digits.
