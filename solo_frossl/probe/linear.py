@@ -39,7 +39,8 @@ class LinearConfig:
         learning_rate: peak learning rate of SGD per 256 images of the batch.
         momentum: momentum of SGD.
         weight_decay: L2 penalty on the classifier's weight and bias.
-        decay_at: fractions of the run after which the learning rate is multiplied by ``decay_factor``.
+        decay_at: fractions of the run after which the learning rate is multiplied by ``decay_factor``; those that fall
+            on the same epoch count once.
         decay_factor: see ``decay_at``.
     """
 
@@ -64,8 +65,8 @@ class LinearConfig:
         >>> [round(LinearConfig().rate(epoch), 6) for epoch in (0, 59, 60, 79, 80, 99)]
         [0.3, 0.3, 0.03, 0.03, 0.003, 0.003]
         """
-        milestones = [round(fraction * self.epochs) for fraction in self.decay_at]
-        schedule = ScheduleConfig(name="step", milestones=milestones, gamma=self.decay_factor)
+        milestones = sorted({round(fraction * self.epochs) for fraction in self.decay_at})
+        schedule = ScheduleConfig(name="step", warmup_epochs=0, milestones=milestones, gamma=self.decay_factor)
         peak = self.learning_rate * self.batch_size / 256
         return learning_rate(schedule, peak, epoch, steps_per_epoch=1, total_steps=self.epochs)
 

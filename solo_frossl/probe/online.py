@@ -91,7 +91,7 @@ class OnlineKNN(_ValidationFeatures):
             num_classes=data.num_classes,
         )
         hits, counted = reduce_sum(knn_hits(scores, label))
-        module.log("knn/top1", 100 * hits / counted)
+        module.log("knn/top1", 100 * hits / counted, sync_dist=True)
 
 
 class EffectiveRank(_ValidationFeatures):
@@ -100,4 +100,4 @@ class EffectiveRank(_ValidationFeatures):
     def measure(self, trainer: Trainer, module: LightningModule, features: Tensor, label: Tensor) -> None:
         """Effective rank of the features of all processes together."""
         eigenvalues = covariance_eigenvalues(gather_ragged(features))
-        module.log("spectrum/effective_rank", effective_rank(eigenvalues).float())
+        module.log("spectrum/effective_rank", effective_rank(eigenvalues).float(), sync_dist=True)

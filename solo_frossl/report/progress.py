@@ -50,7 +50,7 @@ class Throughput(Callback):
         """Log."""
         self._stop(module)
         if self._images:
-            module.log("images_per_second", self._images / self._seconds, rank_zero_only=True)
+            module.log("images_per_second", self._images / self._seconds, sync_dist=True)
 
     def _stop(self, module: LightningModule) -> None:
         if self._started is not None:
@@ -65,7 +65,7 @@ class LearningRate(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Log."""
-        module.log("learning_rate", trainer.optimizers[0].param_groups[0]["lr"], rank_zero_only=True)
+        module.log("learning_rate", trainer.optimizers[0].param_groups[0]["lr"], sync_dist=True)
 
 
 class _Column(NamedTuple):
