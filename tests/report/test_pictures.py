@@ -1,0 +1,121 @@
+import math
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from solo_frossl.report import draw_confusion, draw_curves, pictures
+from solo_frossl.report.epoch_csv import write_metrics
+
+
+def metrics(epochs):
+    return {
+        e: {
+            "train/loss": -float(e),
+            "train/variance": -2.0 * e,
+            "train/off_diagonal": float(e),
+            "train/online_top1": 50.0,
+            "online/top1": 60.0 + e,
+            "online/top5": 90.0,
+            "spectrum/effective_rank": 5.0,
+            "images_per_second": 100.0,
+        }
+        | ({"knn/top1": 70.0} if e % 2 else {})
+        for e in range(epochs)
+    }
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that were saved."""
+    figures: list[Figure] = []
+    save = pictures._save
+    monkeypatch.setattr(pictures, "_save", lambda figure, path: (figures.append(figure), save(figure, path)))
+    return figures
+
+
+def lines_of(axes):
+    return {line.get_label(): list(zip(line.get_xdata(), line.get_ydata(), strict=True)) for line in axes.lines}
+
+
+def test_shows_what_the_run_measured(tmp_path, drawn):
+    write_metrics(tmp_path / "m.csv", metrics(4))
+    draw_curves(tmp_path / "m.csv", tmp_path / "sub" / "curves.png")
+    accuracy, loss, rank = map(lines_of, drawn[0].axes)
+    assert accuracy["online classifier"] == [(1, 60), (2, 61), (3, 62), (4, 63)]
+    assert accuracy["k-NN"] == [(2, 70), (4, 70)]
+    assert set(loss) == {"loss", "variance", "off diagonal"}
+    assert len(rank) == 1
+    assert [p.name for p in (tmp_path / "sub").iterdir()] == ["curves.png"]
+    with Image.open(tmp_path / "sub" / "curves.png") as image:
+        assert image.size[0] > 1000
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 700])
+def test_any_number_of_epochs(tmp_path, drawn, epochs):
+    write_metrics(tmp_path / "m.csv", metrics(epochs))
+    draw_curves(tmp_path / "m.csv", tmp_path / "curves.png")
+    left, right = drawn[0].axes[0].get_xlim()
+    assert left < 1 <= epochs < right
+
+
+def test_leaves_out_what_is_missing(tmp_path, drawn):
+    write_metrics(
+        tmp_path / "m.csv", {2: {"train/loss": 1.0}, 3: {"train/loss": math.nan}, 4: {"train/loss": math.inf}}
+    )
+    draw_curves(tmp_path / "m.csv", tmp_path / "curves.png")
+    assert [lines_of(axes) for axes in drawn[0].axes] == [{"loss": [(3, 1.0)]}]
+
+
+def test_terms_of_different_magnitude_are_drawn_logarithmically(tmp_path, drawn):
+    barlow = {e: {"train/loss": 20.0 / (e + 1), "train/off_diagonal": 4000.0 / (e + 1)} for e in range(3)}
+    for name, rows in {"barlow": barlow, "frossl": metrics(3)}.items():
+        write_metrics(tmp_path / f"{name}.csv", rows)
+        draw_curves(tmp_path / f"{name}.csv", tmp_path / f"{name}.png")
+    assert drawn[0].axes[0].get_yscale() == "log"
+    assert [axes.get_yscale() for axes in drawn[1].axes] == ["linear"] * 3
+
+
+def test_curves_can_be_told_apart_without_colour(tmp_path, drawn):
+    write_metrics(tmp_path / "m.csv", metrics(3))
+    draw_curves(tmp_path / "m.csv", tmp_path / "curves.png")
+    styles = [(line.get_linestyle(), line.get_marker()) for line in drawn[0].axes[1].lines]
+    assert len(set(styles)) == len(styles) == 3
+
+
+def test_nothing_to_draw(tmp_path):
+    write_metrics(tmp_path / "m.csv", {0: {"images_per_second": 3.0}})
+    with pytest.raises(ValueError, match=r"m\.csv holds nothing to draw"):
+        draw_curves(tmp_path / "m.csv", tmp_path / "curves.png")
+    with pytest.raises(FileNotFoundError):
+        draw_curves(tmp_path / "none.csv", tmp_path / "curves.png")
+
+
+@pytest.mark.parametrize("classes", [2, 10, 100])
+def test_confusion_names_every_class_and_cuts_no_label_off(tmp_path, drawn, classes):
+    names = [f"a rather long class name {c}" for c in range(classes)]
+    counts = np.eye(classes, dtype=int) * 7
+    counts[0, 1] = 21
+    draw_confusion(counts.tolist(), names, tmp_path / "confusion.png")
+    axes = drawn[0].axes[0]
+    for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
+        assert [label.get_text() for label in labels] == names
+        assert min(label.get_fontsize() for label in labels) >= 5
+    assert axes.images[0].get_array()[0, :2].tolist() == [25, 75]  # percent of the true class
+    cells = {text.get_text() for text in axes.texts}
+    assert cells == ({"25", "75", "100"} if classes <= 20 else set())
+    with Image.open(tmp_path / "confusion.png") as image:
+        border = np.asarray(image.convert("L"))
+    edges = np.concatenate([border[:3].ravel(), border[-3:].ravel(), border[:, :3].ravel(), border[:, -3:].ravel()])
+    assert edges.min() == 255  # white: nothing reaches the edge
+    assert max(image.size) < 3000
+
+
+def test_confusion_of_a_class_without_images(tmp_path):
+    draw_confusion([[0, 0], [1, 3]], ["empty", "full"], tmp_path / "confusion.png")
+
+
+def test_confusion_that_does_not_fit_its_names(tmp_path):
+    with pytest.raises(ValueError, match=r"3 class names need a 3 x 3 confusion matrix, got \(2, 2\)"):
+        draw_confusion([[1, 0], [0, 1]], ["a", "b", "c"], tmp_path / "confusion.png")
