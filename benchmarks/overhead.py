@@ -1,0 +1,186 @@
+"""What a whole FroSSL training step costs beyond its backbone: step time over the bare backbone's, in one run.
+
+    python benchmarks/overhead.py                       # ResNet-18, CIFAR stem, batch 256, fp32 and bf16
+    python benchmarks/overhead.py --device cuda --steps 50
+
+The step is the product's own: the Trainer with its callbacks drives loader, augmentation of two views, backbone, projector, loss,
+online classifier and LARS on random uint8 images. After each step the bare backbone's forward and backward run on that
+step's views, so that both see the same machine. Medians are printed, and where the difference goes.
+"""
+
+import argparse
+import copy
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+
+from solo_frossl.augment import View
+from solo_frossl.batch import Views
+from solo_frossl.cli.pretrain import TRAINER_DEFAULTS, quiet
+from solo_frossl.data import ImageDataModule
+from solo_frossl.data.sources import ArraySource
+from solo_frossl.methods import METHODS
+from solo_frossl.methods.base import Method
+from solo_frossl.report import Throughput
+from solo_frossl.runs import NonFiniteGuard, SeedEachStep
+
+TARGET = {"cpu": 1.10, "cuda": 1.15}
+
+
+class RandomImages(ImageDataModule):
+    """Random uint8 images, resident like any dataset that fits."""
+
+    num_classes = 10
+    class_names = tuple("0123456789")
+    native_mean, native_std = (0.5,) * 3, (0.25,) * 3
+
+    def __init__(self, count: int, size: int, **kwargs) -> None:
+        super().__init__(image_size=size, **kwargs)
+        self.count = count
+
+    def sources(self) -> tuple[ArraySource, ArraySource]:
+        images = torch.randint(0, 256, (self.count, 3, self.image_size, self.image_size), dtype=torch.uint8)
+        labels = torch.arange(self.count) % 10
+        return ArraySource(images, labels), ArraySource(images[:10], labels[:10])
+
+
+class Compare(Callback):
+    """Times each whole step, then the bare backbone and every part on the same tensors."""
+
+    def __init__(self, warmup: int) -> None:
+        self.warmup = warmup
+        self.seconds: dict[str, list[float]] = defaultdict(list)
+        self._views: Views | None = None
+        self._start: float | None = None
+
+    def setup(self, trainer: Trainer, module: Method, stage: str) -> None:
+        self.bare = copy.deepcopy(module.backbone)
+        self.head = copy.deepcopy(module.projector)
+
+    def on_train_batch_start(self, trainer: Trainer, module: Method, batch: Views, batch_idx: int) -> None:
+        self._views = batch
+
+    def on_train_batch_end(self, trainer: Trainer, module: Method, outputs, batch: Views, batch_idx: int) -> None:
+        device = module.device
+        if self._start is not None and batch_idx > self.warmup:
+            self.seconds["whole step"].append(now(device) - self._start)
+            self.measure_parts(trainer, module, batch)
+        elif self._start is None:
+            self.bare.to(device)
+            self.head.to(device)
+        self._start = now(device)
+
+    def measure_parts(self, trainer: Trainer, module: Method, batch: Views) -> None:
+        device, precision = module.device, trainer.precision_plugin.train_step_context
+        views = [view.contiguous(memory_format=module.memory_format) for view in batch.views]
+
+        def timed(name: str, run: Callable[[], object]) -> object:
+            start = now(device)
+            result = run()
+            self.seconds[name].append(now(device) - start)
+            return result
+
+        timed("bare backbone", lambda: backbone_step(self.bare, views, precision))
+        data = trainer.datamodule
+        raw = timed("data", lambda: next(iter(trainer.train_dataloader)))
+        timed("augmentation", lambda: data.make_views(raw))
+        with torch.no_grad(), precision():
+            features = [self.bare(view) for view in views]
+        timed("projector", lambda: backbone_step(self.head, [f.requires_grad_() for f in features], precision))
+        with torch.no_grad(), precision():
+            embeddings = [self.head(f) for f in features]
+        timed("loss", lambda: loss_step(module, [z.detach().requires_grad_() for z in embeddings]))
+        timed("online classifier", lambda: classifier_step(module, features, batch.label, precision))
+        state = [p.detach().clone() for p in module.parameters()]
+        timed("optimiser", trainer.optimizers[0].optimizer.step if hasattr(trainer.optimizers[0], "optimizer") else trainer.optimizers[0].step)
+        with torch.no_grad():
+            torch._foreach_copy_(list(module.parameters()), state)
+
+
+def now(device: torch.device) -> float:
+    """Seconds, once the device has finished what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def backbone_step(network: torch.nn.Module, inputs: list[torch.Tensor], precision: Callable[[], AbstractContextManager]) -> None:
+    """Forward and backward of a network, one view at a time, gradients cleared first."""
+    network.zero_grad(set_to_none=True)
+    with precision():
+        outputs = [network(x) for x in inputs]
+    torch.autograd.backward([y.float().sum() for y in outputs])
+
+
+def loss_step(module: Method, embeddings: list[torch.Tensor]) -> None:
+    """Forward and backward of the objective alone."""
+    from solo_frossl.losses import frossl_loss
+
+    frossl_loss(embeddings).backward()
+
+
+def classifier_step(module: Method, features: list[torch.Tensor], label: torch.Tensor, precision: Callable) -> None:
+    """Forward and backward of the online classifier alone, on a copy of its gradients' place."""
+    classifier = copy.deepcopy(module.classifier)
+    with precision():
+        loss = classifier.loss([classifier(x.detach()) for x in features], label)
+    loss.backward()
+
+
+def measure(args: argparse.Namespace, precision: str) -> dict[str, float]:
+    """Median seconds of the whole step, the bare backbone and each part."""
+    seed_everything(0, verbose=False)
+    steps = args.warmup + args.steps + 1
+    data = RandomImages(
+        args.batch_size * steps, args.size, batch_size=args.batch_size, views=[View(recipe="symmetric", count=2)]
+    )
+    model: LightningModule = METHODS["frossl"](stem=args.stem, batch_size=args.batch_size)
+    compare = Compare(args.warmup)
+    trainer = Trainer(
+        **{**TRAINER_DEFAULTS, "max_epochs": 1, "sync_batchnorm": False},
+        enable_checkpointing=False,
+        accelerator="gpu" if args.device == "cuda" else "cpu",
+        devices=1,
+        precision=precision,
+        limit_val_batches=0,
+        logger=False,
+        enable_progress_bar=False,
+        callbacks=[SeedEachStep(0), NonFiniteGuard(), Throughput(), compare],
+    )
+    trainer.fit(model, datamodule=data)
+    return {name: statistics.median(seconds) for name, seconds in compare.seconds.items()}
+
+
+def main() -> None:
+    """Print one table a precision."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--precisions", nargs="+", default=["32-true", "bf16-mixed"])
+    parser.add_argument("--batch_size", type=int, default=256, help="images per step")
+    parser.add_argument("--size", type=int, default=32, help="side of the images, pixels")
+    parser.add_argument("--stem", choices=["cifar", "imagenet"], default="cifar")
+    parser.add_argument("--steps", type=int, default=7, help="measured steps")
+    parser.add_argument("--warmup", type=int, default=2, help="steps before measuring")
+    args = parser.parse_args()
+    quiet()
+    name = torch.cuda.get_device_name() if args.device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    print(f"FroSSL step over bare ResNet-18, {args.stem} stem, {args.batch_size} x {args.size} px x 2 views, {name}")
+    for precision in args.precisions:
+        seconds = measure(args, precision)
+        bare = seconds["bare backbone"]
+        print(f"\n{precision:<20} {'ms':>9} {'of bare':>8}")
+        for part, value in seconds.items():
+            print(f"{part:<20} {1000 * value:9.1f} {value / bare:8.3f}")
+        known = sum(value for part, value in seconds.items() if part != "whole step")
+        rest = seconds["whole step"] - known
+        print(f"{'Trainer and rest':<20} {1000 * rest:9.1f} {rest / bare:8.3f}")
+        print(f"ratio {seconds['whole step'] / bare:.3f} (target {TARGET[args.device]:.2f})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,281 @@
+"""``main_pretrain.py``: read the configuration, build everything, run the Trainer, keep the run's folder."""
+
+import argparse
+import logging
+import os
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from solo_frossl.cli.dry_run import dry_run
+from solo_frossl.cli.errors import ConfigError, one_message
+from solo_frossl.cli.parser import Parsed, build_cli
+from solo_frossl.data import DATASETS
+from solo_frossl.methods import METHODS
+from solo_frossl.probe import EffectiveRank, KNNConfig, OnlineKNN
+from solo_frossl.report import EpochCSV, EpochTable, LearningRate, Throughput, draw_curves
+from solo_frossl.runs import (
+    AtomicCheckpointIO,
+    CheckpointConfig,
+    CheckpointError,
+    NonFiniteError,
+    NonFiniteGuard,
+    RunCheckpoint,
+    RunFolder,
+    SeedEachStep,
+    find_run,
+    new_run,
+    newest_readable,
+)
+
+PROGRAM = "main_pretrain.py"
+TRAINER_DEFAULTS = {
+    "max_epochs": 100,
+    "sync_batchnorm": True,
+    "use_distributed_sampler": False,
+    "num_sanity_val_steps": 0,
+    "log_every_n_steps": 1,
+    "enable_model_summary": False,
+}
+RUN_KEYS = ("name", "runs_dir", "wandb", "wandb_project", "checkpoint")
+"""Top-level keys that only pretraining has."""
+_RUN_VARIABLE = "SOLO_FROSSL_RUN_FOLDER"
+"""Tells the processes that the Trainer starts which folder the first one made."""
+
+
+def pretrain(argv: Sequence[str] | None = None) -> int:
+    """Pretrain a backbone; the exit code is 0, or 1 for a run that failed, 2 for a configuration that cannot be run.
+
+    Args:
+        argv: the command line without the program's name; ``sys.argv`` by default.
+    """
+    quiet()
+    with one_message(PROGRAM):
+        return _pretrain(list(sys.argv[1:] if argv is None else argv))
+
+
+def quiet() -> None:
+    """Leave out what Lightning says about itself; its warnings stay."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*Found .* module.s. in eval mode.*")
+
+
+def _add_options(parser: LightningArgumentParser) -> None:
+    parser.add_argument("--name", type=str | None, help="Name of the run folder; by default DATASET-METHOD.")
+    parser.add_argument("--runs_dir", type=str, default="runs", help="Folder that holds the run folders.")
+    parser.add_argument(
+        "--wandb",
+        action="store_true",
+        help="Also log to Weights & Biases; without an API key offline, to be synchronised later.",
+    )
+    parser.add_argument("--wandb_project", type=str, default="solo-frossl", help="Project of the W&B run.")
+    parser.add_class_arguments(CheckpointConfig, "checkpoint")
+    parser.add_class_arguments(KNNConfig, "knn")
+
+
+def _pretrain(argv: list[str]) -> int:
+    flags = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    flags.add_argument("--resume", nargs="?", const="", default=None)
+    flags.add_argument("--dry_run", action="store_true")
+    own, argv = flags.parse_known_args(argv)
+    run = None
+    if own.resume is not None:
+        run = _run_to_resume(own.resume, argv)
+        if "--config" not in argv:
+            argv = ["--config", str(run.config), *argv]
+    parsed = build_cli(
+        argv,
+        methods=METHODS,
+        datasets=DATASETS,
+        add_arguments=_add_options,
+        trainer_defaults=TRAINER_DEFAULTS,
+        description="Pretrain a backbone without labels. Two more flags: --resume [RUN] continues the newest run (of --name, or the"
+        " run folder given) from its last checkpoint; --dry_run builds everything, runs one training and one"
+        " validation step, prints what it found and writes nothing.",
+        prog=PROGRAM,
+    )
+    if own.dry_run:
+        return dry_run(parsed, trainer_arguments)
+    return _run(parsed, run)
+
+
+def _run_to_resume(which: str, argv: list[str]) -> RunFolder:
+    where = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    where.add_argument("--runs_dir", default="runs")
+    where.add_argument("--name")
+    known, _ = where.parse_known_args(argv)
+    try:
+        return find_run(known.runs_dir, which or known.name)
+    except FileNotFoundError as error:
+        raise ConfigError(f"command line: --resume: {error}") from error
+
+
+def _run(parsed: Parsed, run: RunFolder | None) -> int:
+    seed_everything(parsed.config.seed_everything, verbose=False)
+    built = parsed.instantiate()
+    options = built.options
+    resuming = run is not None
+    checkpoint_path = None
+    if resuming:
+        checkpoint_path = _checkpoint_to_resume(run)
+        _report_changes(run, parsed)
+    else:
+        run = _start_run(options.runs_dir, options.name or f"{parsed.config.dataset}-{parsed.config.method}")
+    if rank_zero_only.rank == 0:
+        _write_config(run, parsed.resolved)
+
+    guard = NonFiniteGuard(last_checkpoint=run.last)
+    trainer = Trainer(
+        **trainer_arguments(
+            built.trainer,
+            callbacks=[
+                SeedEachStep(parsed.config.seed_everything),
+                guard,
+                Throughput(),
+                LearningRate(),
+                OnlineKNN(options.knn),
+                EffectiveRank(),
+                EpochTable(),
+                RunCheckpoint(run, options.checkpoint, parsed.resolved, guard),
+            ],
+            loggers=[EpochCSV(run.metrics), *(_wandb(run, parsed, options) if options.wandb else [])],
+        ),
+    )
+    started = time.monotonic()
+    try:
+        built.data.prepare_data()
+        built.data.setup("fit")
+        _say(_header(built.model, built.data, parsed, run, checkpoint_path))
+        trainer.fit(built.model, datamodule=built.data, ckpt_path=checkpoint_path, weights_only=True)
+    except SIGTERMException:
+        _say(f"\nStopped by SIGTERM after step {trainer.global_step}; saved. Go on with: --resume {run.path}")
+        return 0
+    except (NonFiniteError, CheckpointError, FileNotFoundError, ValueError) as error:
+        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
+        return 1
+    finally:
+        if rank_zero_only.rank == 0 and run.metrics.is_file():
+            draw_curves(run.metrics, run.curves)
+    if trainer.interrupted:
+        return 1
+    _say(_footer(run, trainer, time.monotonic() - started))
+    return 0
+
+
+def trainer_arguments(given: dict[str, Any], callbacks: list[Callback], loggers: list[Logger]) -> dict[str, Any]:
+    """Keyword arguments for the Trainer: what the configuration gives, with the run's own callbacks and loggers.
+
+    SyncBatchNorm stays off where there is no GPU, for it runs only there.
+    """
+    on_gpu = torch.cuda.is_available() and given["accelerator"] in ("auto", "gpu", "cuda")
+    progress_bar = given["enable_progress_bar"]
+    return given | {
+        "callbacks": [*(_as_list(given["callbacks"])), *callbacks],
+        "logger": [*(x for x in _as_list(given["logger"]) if isinstance(x, Logger)), *loggers],
+        "plugins": [*(_as_list(given["plugins"])), AtomicCheckpointIO()],
+        "sync_batchnorm": given["sync_batchnorm"] and on_gpu,
+        "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
+        "enable_progress_bar": sys.stderr.isatty() if progress_bar is None else progress_bar,
+    }
+
+
+def _as_list(value: Any) -> list[Any]:
+    return [] if value is None else list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _start_run(runs_dir: str, name: str) -> RunFolder:
+    """A new folder, made by the first process only."""
+    if rank_zero_only.rank != 0:
+        return RunFolder(Path(os.environ.get(_RUN_VARIABLE, Path(runs_dir) / name)))
+    try:
+        run = new_run(runs_dir, name)
+    except (ValueError, OSError) as error:
+        raise ConfigError(str(error)) from error
+    os.environ[_RUN_VARIABLE] = str(run.path)
+    return run
+
+
+def _checkpoint_to_resume(run: RunFolder) -> Path | None:
+    try:
+        return newest_readable(run)
+    except CheckpointError as error:
+        raise ConfigError(f"command line: --resume: {error}") from error
+
+
+def _write_config(run: RunFolder, resolved: dict[str, Any]) -> None:
+    with tempfile.NamedTemporaryFile("w", dir=run.path, delete=False, suffix=".part", encoding="utf-8") as file:
+        yaml.safe_dump(resolved, file, sort_keys=False)
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, run.config)
+
+
+def _report_changes(run: RunFolder, parsed: Parsed) -> None:
+    """Say which values of a resumed run differ from those it was started with."""
+    before, now = (_flat(x) for x in (yaml.safe_load(run.config.read_text(encoding="utf-8")), parsed.resolved))
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):
+            _say(f"changed on resuming: {key} from {before.get(key)} to {now.get(key)}")
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(values, dict):
+        return {prefix: values}
+    return {k: v for name, value in values.items() for k, v in _flat(value, f"{prefix}.{name}".lstrip(".")).items()}
+
+
+def _wandb(run: RunFolder, parsed: Parsed, options: Any) -> list[Logger]:
+    import wandb
+    from lightning.pytorch.loggers import WandbLogger
+
+    offline = os.environ.get("WANDB_MODE") == "offline" or not (os.environ.get("WANDB_API_KEY") or wandb.api.api_key)
+    if offline:
+        _say(f"W&B has no API key: logging offline; later: wandb sync {run.path}/wandb/offline-run-*")
+    logger = WandbLogger(
+        name=run.path.name, id=run.path.name, save_dir=run.path, project=options.wandb_project, offline=offline
+    )
+    if rank_zero_only.rank == 0:
+        logger.experiment.config.update(parsed.resolved, allow_val_change=True)
+        logger.experiment.define_metric("epoch")
+        logger.experiment.define_metric("*", step_metric="epoch")
+    return [logger]
+
+
+def _header(
+    model: LightningModule, data: LightningDataModule, parsed: Parsed, run: RunFolder, checkpoint_path: Path | None
+) -> str:
+    parameters = sum(p.numel() for p in model.parameters())
+    return (
+        f"{parsed.config.method} on {parsed.config.dataset}: {data.num_train:,} training and {data.num_val:,} validation images,"
+        f" batch {data.batch_size}, {parameters / 1e6:.1f} M parameters\n"
+        f"run folder: {run.path}" + (f", going on from {checkpoint_path.name}" if checkpoint_path else "")
+    )
+
+
+def _footer(run: RunFolder, trainer: Trainer, seconds: float) -> str:
+    files = [p for p in (run.last, run.best, run.metrics, run.curves, run.config) if p.exists()]
+    return (
+        f"\n{trainer.current_epoch} epochs, {seconds:.0f} s. Written to {run.path}: "
+        + ", ".join(str(p.relative_to(run.path)) for p in files)
+        + f"\nNext: python main_linear.py --checkpoint {run.path}"
+    )
+
+
+@rank_zero_only
+def _say(text: str) -> None:
+    print(text, flush=True)

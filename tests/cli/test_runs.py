@@ -1,0 +1,245 @@
+"""The main job end to end: real processes, real kills, real files."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from solo_frossl.cli import linear, pretrain
+from solo_frossl.runs import read_checkpoint
+
+ROOT = Path(__file__).parents[2]
+TINY = [
+    "--data.subset=256",
+    "--data.batch_size=64",
+    "--trainer.max_epochs=3",
+    "--trainer.accelerator=cpu",
+    "--model.projector.hidden=64",
+    "--model.projector.output=32",
+]
+STEPS = 4
+
+
+def arguments(folder, *more, method="frossl"):
+    return ["--config", str(ROOT / f"configs/digits/{method}.yaml"), f"--runs_dir={folder}", "--name=r", *TINY, *more]
+
+
+def start(folder, *more, **kwargs):
+    """The main job in a process of its own."""
+    command = [sys.executable, str(ROOT / "main_pretrain.py"), *arguments(folder, *more)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kwargs
+    )
+
+
+def finish(process):
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return output
+
+
+def weights(folder):
+    return read_checkpoint(folder / "r/checkpoints/last.ckpt")["state_dict"]
+
+
+def assert_identical(a, b):
+    assert a.keys() == b.keys()
+    assert [key for key in a if not torch.equal(a[key], b[key])] == []
+
+
+def rows(folder):
+    with open(folder / "r/metrics.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """One run in a process of its own, and what it printed."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    return folder, finish(start(folder))
+
+
+@pytest.mark.slow
+def test_a_run_leaves_what_it_promises(uninterrupted):
+    folder, output = uninterrupted
+    for name in ("config.yaml", "metrics.csv", "curves.png", "checkpoints/last.ckpt", "checkpoints/best.ckpt"):
+        assert (folder / "r" / name).is_file(), name
+    assert not list((folder / "r").rglob("*.part"))
+    table = rows(folder)
+    assert [int(float(row["epoch"])) for row in table] == [0, 1, 2]
+    for column in (
+        "train/loss",
+        "train/variance",
+        "train/invariance",
+        "online/top1",
+        "online/top5",
+        "knn/top1",
+        "spectrum/effective_rank",
+        "images_per_second",
+    ):
+        assert all(float(row[column]) == float(row[column]) for row in table), column
+    assert "main_linear.py" in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_it_ends_bit_identical(uninterrupted, tmp_path):
+    whole, _ = uninterrupted
+    draw = random.Random(0)
+    for _ in range(4):
+        # --resume finds nothing before the first configuration is written: then the run starts anew.
+        more = ["--checkpoint.every_n_steps=1"]
+        process = start(tmp_path, *more, *(["--resume"] if (tmp_path / "r/config.yaml").is_file() else []))
+        target = _steps_saved(tmp_path) + draw.randint(1, STEPS)
+        while _steps_saved(tmp_path) < target and process.poll() is None:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    finish(start(tmp_path, "--checkpoint.every_n_steps=1", "--resume"))
+    assert_identical(weights(whole), weights(tmp_path))
+    assert [row["epoch"] for row in rows(tmp_path)] == [row["epoch"] for row in rows(whole)]
+    for ours, theirs in zip(rows(tmp_path), rows(whole), strict=True):
+        for key in ("train/loss", "train/online_top1", "online/top1", "knn/top1"):
+            assert ours[key] == theirs[key], key
+
+
+def _steps_saved(folder):
+    try:
+        return read_checkpoint(folder / "r/checkpoints/last.ckpt")["global_step"]
+    except Exception:
+        return 0
+
+
+@pytest.mark.slow
+def test_a_truncated_newest_checkpoint_falls_back_to_the_one_before(uninterrupted, tmp_path):
+    whole, _ = uninterrupted
+    finish(start(tmp_path, "--trainer.max_epochs=3"))
+    last = tmp_path / "r/checkpoints/last.ckpt"
+    last.write_bytes(last.read_bytes()[:-1000])
+    output = finish(start(tmp_path, "--resume"))
+    assert "trying the one before" in output
+    assert_identical(weights(whole), weights(tmp_path))
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_exits_cleanly(uninterrupted, tmp_path):
+    whole, _ = uninterrupted
+    process = start(tmp_path, "--checkpoint.every_n_steps=0")
+    while not (tmp_path / "r/checkpoints/last.ckpt").is_file() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    output = finish(process)
+    assert "Stopped by SIGTERM" in output
+    assert "Traceback" not in output
+    assert _steps_saved(tmp_path) < 3 * STEPS
+    finish(start(tmp_path, "--resume"))
+    assert_identical(weights(whole), weights(tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["frossl", "barlow_twins"])
+def test_two_processes_run_and_share_one_folder(tmp_path, method):
+    command = [sys.executable, str(ROOT / "main_pretrain.py")]
+    command += arguments(tmp_path, "--trainer.devices=2", "--trainer.strategy=ddp", method=method)
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == ["r"]
+    assert [int(float(row["epoch"])) for row in rows(tmp_path)] == [0, 1, 2]
+    assert done.stdout.count("run folder:") == 1
+
+
+@pytest.mark.slow
+def test_wandb_without_a_key_runs_offline(tmp_path):
+    output = finish(start(tmp_path, "--wandb", "--trainer.max_epochs=1"))
+    assert "wandb sync" in output
+    assert list((tmp_path / "r/wandb").glob("offline-run-*/*.wandb"))
+
+
+def test_a_diverging_run_says_where_and_keeps_the_last_good_checkpoint(tmp_path, capsys):
+    code = pretrain(arguments(tmp_path, "--model.optimizer.lr=1e30", "--model.schedule.warmup_epochs=0"))
+    error = capsys.readouterr().err
+    assert code == 1
+    assert "not finite" in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "r/checkpoints/last.ckpt").exists()
+
+
+def test_a_dry_run_tells_and_writes_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert pretrain(arguments(tmp_path, "--dry_run")) == 0
+    printed = capsys.readouterr().out
+    for word in ("backbone", "projector", "parameters", "memory", "s a training step", "for 3 epochs", "4 steps of 64"):
+        assert word in printed, word
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["--model.invarance_weight=1"], "invariance_weight"),
+        (["--data.batch_size=many"], "batch_size"),
+        (["--trainer.max_epoch=3"], "max_epochs"),
+        (["--data.batch_size=100000"], "fill one batch"),
+        (["--resume=nothing-here"], "nothing to resume"),
+    ],
+)
+def test_a_wrong_value_ends_before_anything_is_written(tmp_path, capsys, wrong, message):
+    try:
+        code = pretrain(arguments(tmp_path, *wrong))
+    except SystemExit as stop:
+        code = stop.code
+    assert code in (1, 2)
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_linear_probe_of_a_run_and_its_baselines(uninterrupted, tmp_path, capsys):
+    folder, _ = uninterrupted
+    common = [f"--runs_dir={folder}", "--device=cpu", "--linear.epochs=30", f"--out={tmp_path}"]
+    assert linear(["--checkpoint=r", "--baselines", *common]) == 0
+    printed = capsys.readouterr().out
+    for word in ("top-1", "untrained", "raw pixels"):
+        assert word in printed
+    by_name = json.loads((tmp_path / "linear.json").read_text())
+    assert 50 < by_name["top1"] <= 100
+    assert (tmp_path / "confusion.png").stat().st_size > 5000
+    assert linear([f"--checkpoint={folder}/r/checkpoints/last.ckpt", *common]) == 0
+    assert json.loads((tmp_path / "linear.json").read_text())["top1"] == by_name["top1"]
+    assert linear([f"--checkpoint={folder}/r", *common]) == 0
+    assert json.loads((tmp_path / "linear.json").read_text())["top1"] == by_name["top1"]
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        linear(["--checkpoint=r", "--model.stem=imagenet", *common])
+    assert stop.value.code == 2
+    assert "conv1.weight is (64, 1, 3, 3), must be (64, 1, 7, 7)" in capsys.readouterr().err
+
+
+def test_probing_what_is_not_there(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        linear(["--checkpoint=nowhere", f"--runs_dir={tmp_path}"])
+    assert stop.value.code == 2
+    assert "nowhere" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_kept_configuration_makes_the_same_run_again(uninterrupted, tmp_path):
+    folder, _ = uninterrupted
+    kept = folder / "r/config.yaml"
+    assert yaml.safe_load(kept.read_text())["data"]["subset"] == 256
+    command = [sys.executable, str(ROOT / "main_pretrain.py"), "--config", str(kept), f"--runs_dir={tmp_path}"]
+    subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, capture_output=True, timeout=300
+    )
+    assert_identical(weights(folder), weights(tmp_path))

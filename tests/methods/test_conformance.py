@@ -1,0 +1,171 @@
+"""What every method must hold; a new method is found by itself."""
+
+import copy
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer, seed_everything
+
+from solo_frossl.augment import View
+from solo_frossl.data import Digits
+from solo_frossl.methods import METHODS
+from solo_frossl.methods.heads import ProjectorConfig
+from solo_frossl.optim import OptimizerConfig, ScheduleConfig
+from solo_frossl.runs import AtomicCheckpointIO, CheckpointConfig, NonFiniteGuard, RunCheckpoint, RunFolder, SeedEachStep
+
+EPOCHS, STEPS = 3, 4
+
+
+def build(name, **changes):
+    """A method and 256 digits, small enough to train in a second or two."""
+    seed_everything(0, verbose=False)
+    data = Digits(batch_size=64, subset=256, views=[View(recipe="digits", count=2)])
+    arguments = {
+        "stem": "cifar",
+        "projector": ProjectorConfig(hidden=64, output=32),
+        "optimizer": OptimizerConfig(name="sgd", lr=0.2),
+        "schedule": ScheduleConfig(name="warmup_cosine", warmup_epochs=1),
+        "channels": data.channels,
+        "num_classes": data.num_classes,
+        "batch_size": data.batch_size,
+    }
+    return METHODS[name](**arguments | changes), data
+
+
+def trainer(*callbacks, epochs=EPOCHS, **kwargs):
+    return Trainer(
+        accelerator="cpu",
+        max_epochs=epochs,
+        logger=False,
+        enable_checkpointing=any(isinstance(callback, RunCheckpoint) for callback in callbacks),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        callbacks=[SeedEachStep(0), *callbacks],
+        plugins=[AtomicCheckpointIO()],
+        **kwargs,
+    )
+
+
+class Losses(Callback):
+    def __init__(self):
+        self.values = []
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.values.append(float(outputs["terms"]["loss"]))
+
+
+@pytest.fixture(params=list(METHODS))
+def name(request):
+    return request.param
+
+
+@pytest.mark.slow
+def test_it_trains_and_its_loss_falls(name):
+    model, data = build(name)
+    losses = Losses()
+    run = trainer(losses, epochs=5)
+    run.fit(model, datamodule=data)
+    assert len(losses.values) == 5 * STEPS
+    assert sum(losses.values[-STEPS:]) < sum(losses.values[:STEPS])
+    logged = run.callback_metrics
+    assert {"train/loss", "train/online_top1", "online/top1", "online/top5"} <= logged.keys()
+    assert {f"train/{term}" for term in model.loss_terms} <= logged.keys()
+    assert logged["online/top1"] > 20
+
+
+def test_every_learnable_parameter_gets_a_gradient(name):
+    model, data = build(name)
+    data.setup()
+    batch = next(iter(data.train_dataloader()))
+    model.training_step(data.make_views(batch), 0)["loss"].backward()
+    for parameter_name, parameter in model.named_parameters():
+        has_gradient = parameter.grad is not None and bool((parameter.grad != 0).any())
+        # A bias before BatchNorm shifts what is centred away: its gradient may be exactly zero, but must exist.
+        assert has_gradient or (parameter.grad is not None and parameter.ndim == 1), parameter_name
+
+
+def test_the_classifier_learns_without_touching_the_backbone(name):
+    model, data = build(name)
+    data.setup()
+    views = data.make_views(next(iter(data.train_dataloader())))
+    model.training_step(views, 0)["loss"].backward()
+    with_labels = [p.grad.clone() for p in model.backbone.parameters()]
+    model.zero_grad()
+    model.training_step(views._replace(label=torch.full_like(views.label, -1)), 0)["loss"].backward()
+    for before, parameter in zip(with_labels, model.backbone.parameters(), strict=True):
+        torch.testing.assert_close(before, parameter.grad)
+    assert (model.classifier.weight.grad == 0).all()
+
+
+class Interrupt(Exception):
+    pass
+
+
+class StopAfter(Callback):
+    """Raises after a number of steps, once the checkpoint callback has had its turn."""
+
+    def __init__(self, steps):
+        self.steps = steps
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if trainer.global_step == self.steps:
+            raise Interrupt
+
+    def on_train_epoch_start(self, trainer, module):
+        if trainer.global_step == self.steps:
+            raise Interrupt
+
+
+def fit(name, folder, stop_after=None, resume=None):
+    model, data = build(name)
+    guard = NonFiniteGuard()
+    callbacks = [guard, RunCheckpoint(RunFolder(folder), CheckpointConfig(every_n_steps=1), {"method": name}, guard)]
+    if stop_after is not None:
+        callbacks.append(StopAfter(stop_after))
+    run = trainer(*callbacks)
+    try:
+        run.fit(model, datamodule=data, ckpt_path=resume, weights_only=True)
+    except Interrupt:
+        return None
+    return copy.deepcopy(model.state_dict()) | {"epoch": run.current_epoch, "step": run.global_step}
+
+
+@pytest.mark.slow
+def test_stopped_at_any_step_and_resumed_it_ends_bit_identical(name, tmp_path):
+    whole = fit(name, tmp_path / "whole")
+    assert whole["step"] == EPOCHS * STEPS
+    for stop in (1, STEPS - 1, STEPS, STEPS + 1, 2 * STEPS + 2):
+        folder = tmp_path / str(stop)
+        assert fit(name, folder, stop_after=stop) is None
+        resumed = fit(name, folder, resume=RunFolder(folder).last)
+        assert resumed.keys() == whole.keys()
+        different = [key for key in whole if not torch.equal(*map(torch.as_tensor, (whole[key], resumed[key])))]
+        assert different == [], f"stopped after step {stop}"
+
+
+def test_the_views_can_go_through_as_one_batch(name):
+    model, data = build(name, views_in_one_batch=True)
+    data.setup()
+    views = data.make_views(next(iter(data.train_dataloader()))).views
+    with torch.no_grad():
+        together = model.embed(views)
+        model.views_in_one_batch = False
+        model.eval()
+        apart = model.embed(views)
+        model.views_in_one_batch = True
+        again = model.embed(views)
+    assert [z.shape for z in together[1]] == [z.shape for z in apart[1]]
+    for a, b in zip(apart[1], again[1], strict=True):  # in eval mode BatchNorm does not see the batch
+        torch.testing.assert_close(a, b)
+
+
+def test_views_of_several_sizes_share_a_pass_a_size():
+    model, _ = build("frossl", views_in_one_batch=True)
+    sizes = []
+    model.backbone.register_forward_pre_hook(lambda module, args: sizes.append(tuple(args[0].shape)))
+    views = [torch.randn(4, 1, s, s) for s in (16, 16, 8, 8, 8)]
+    features, embeddings = model.embed(views)
+    assert sizes == [(8, 1, 16, 16), (12, 1, 8, 8)]
+    assert [len(z) for z in embeddings] == [4] * 5
+    assert [len(x) for x in features] == [4] * 5
