@@ -97,7 +97,12 @@ class Compare(Callback):
         timed("loss", lambda: loss_step(module, [z.detach().requires_grad_() for z in embeddings]))
         timed("online classifier", lambda: classifier_step(module, features, batch.label, precision))
         state = [p.detach().clone() for p in module.parameters()]
-        timed("optimiser", trainer.optimizers[0].optimizer.step if hasattr(trainer.optimizers[0], "optimizer") else trainer.optimizers[0].step)
+        timed(
+            "optimiser",
+            trainer.optimizers[0].optimizer.step
+            if hasattr(trainer.optimizers[0], "optimizer")
+            else trainer.optimizers[0].step,
+        )
         with torch.no_grad():
             torch._foreach_copy_(list(module.parameters()), state)
 
@@ -109,7 +114,9 @@ def now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def backbone_step(network: torch.nn.Module, inputs: list[torch.Tensor], precision: Callable[[], AbstractContextManager]) -> None:
+def backbone_step(
+    network: torch.nn.Module, inputs: list[torch.Tensor], precision: Callable[[], AbstractContextManager]
+) -> None:
     """Forward and backward of a network, one view at a time, gradients cleared first."""
     network.zero_grad(set_to_none=True)
     with precision():

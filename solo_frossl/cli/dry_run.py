@@ -81,8 +81,6 @@ def dry_run(parsed: Parsed, trainer_arguments: Callable[..., dict[str, Any]]) ->
     limits = {"max_epochs": 1, "limit_train_batches": 1, "limit_val_batches": 1, "enable_progress_bar": False}
     trainer = Trainer(**trainer_arguments(built.trainer | limits, callbacks=[watch], loggers=[]) | {"logger": False})
     try:
-        built.data.prepare_data()
-        built.data.setup("fit")
         trainer.fit(built.model, datamodule=built.data)
     except (FileNotFoundError, ValueError) as error:
         raise ConfigError(str(error)) from error

@@ -74,7 +74,9 @@ def _add_options(parser: LightningArgumentParser) -> None:
         " the backbone of --config with random weights.",
     )
     parser.add_argument("--runs_dir", type=str, default="runs", help="Folder that holds the run folders.")
-    parser.add_argument("--out", type=str | None, help="Folder for the results; by default 'linear' in the run's folder.")
+    parser.add_argument(
+        "--out", type=str | None, help="Folder for the results; by default 'linear' in the run's folder."
+    )
     parser.add_argument(
         "--augment",
         action="store_true",
@@ -84,7 +86,9 @@ def _add_options(parser: LightningArgumentParser) -> None:
     parser.add_argument(
         "--baselines", action="store_true", help="Also measure the same backbone untrained, and raw pixels."
     )
-    parser.add_argument("--device", type=str, default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1, ...")
+    parser.add_argument(
+        "--device", type=str, default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1, ..."
+    )
     parser.add_argument("--bf16", action="store_true", help="Run the backbone in bfloat16 autocast.")
     parser.add_class_arguments(LinearConfig, "linear")
     parser.add_class_arguments(KNNConfig, "knn")
@@ -138,7 +142,9 @@ def _find_source(checkpoint: str, runs_dir: str, scratch: Path) -> Source:
 def _probe(source: Source, parsed: Parsed) -> int:
     started = time.monotonic()
     options, seed = parsed.config, parsed.config.seed_everything
-    device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device)
+    device = torch.device(
+        ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
+    )
     built = parsed.instantiate()
     data, config, knn = built.data, built.options.linear, built.options.knn
     backbone = _backbone(parsed, seed).to(device)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import yaml
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import Logger
@@ -145,6 +145,7 @@ def _run(parsed: Parsed, run: RunFolder | None) -> int:
         **trainer_arguments(
             built.trainer,
             callbacks=[
+                _Announce(parsed, run, checkpoint_path),
                 SeedEachStep(parsed.config.seed_everything),
                 guard,
                 Throughput(),
@@ -159,9 +160,6 @@ def _run(parsed: Parsed, run: RunFolder | None) -> int:
     )
     started = time.monotonic()
     try:
-        built.data.prepare_data()
-        built.data.setup("fit")
-        _say(_header(built.model, built.data, parsed, run, checkpoint_path))
         trainer.fit(built.model, datamodule=built.data, ckpt_path=checkpoint_path, weights_only=True)
     except SIGTERMException:
         _say(f"\nStopped by SIGTERM after step {trainer.global_step}; saved. Go on with: --resume {run.path}")
@@ -256,15 +254,22 @@ def _wandb(run: RunFolder, parsed: Parsed, options: Any) -> list[Logger]:
     return [logger]
 
 
-def _header(
-    model: LightningModule, data: LightningDataModule, parsed: Parsed, run: RunFolder, checkpoint_path: Path | None
-) -> str:
-    parameters = sum(p.numel() for p in model.parameters())
-    return (
-        f"{parsed.config.method} on {parsed.config.dataset}: {data.num_train:,} training and {data.num_val:,} validation images,"
-        f" batch {data.batch_size}, {parameters / 1e6:.1f} M parameters\n"
-        f"run folder: {run.path}" + (f", going on from {checkpoint_path.name}" if checkpoint_path else "")
-    )
+class _Announce(Callback):
+    """Says what is about to be trained, once the data is known."""
+
+    def __init__(self, parsed: Parsed, run: RunFolder, checkpoint_path: Path | None) -> None:
+        self.parsed, self.run, self.checkpoint_path = parsed, run, checkpoint_path
+
+    def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Print two lines."""
+        data, config = trainer.datamodule, self.parsed.config
+        parameters = sum(p.numel() for p in module.parameters())
+        _say(
+            f"{config.method} on {config.dataset}: {data.num_train:,} training and {data.num_val:,} validation images,"
+            f" batch {data.batch_size}, {parameters / 1e6:.1f} M parameters, {trainer.world_size} process(es) on"
+            f" {module.device.type}"
+        )
+        _say(f"run folder: {self.run.path}" + (f", from {self.checkpoint_path.name}" if self.checkpoint_path else ""))
 
 
 def _footer(run: RunFolder, trainer: Trainer, seconds: float) -> str:

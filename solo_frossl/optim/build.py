@@ -112,7 +112,12 @@ def build_optimizer(config: OptimizerConfig, groups: list[dict[str, Any]]) -> to
     """
     if config.name == "lars":
         return LARS(
-            groups, config.lr, momentum=config.momentum, eta=config.eta, clip_lr=config.clip_lr, nesterov=config.nesterov
+            groups,
+            config.lr,
+            momentum=config.momentum,
+            eta=config.eta,
+            clip_lr=config.clip_lr,
+            nesterov=config.nesterov,
         )
     if config.name == "sgd":
         return torch.optim.SGD(groups, config.lr, momentum=config.momentum, nesterov=config.nesterov)

@@ -63,7 +63,9 @@ class NonFiniteGuard(Callback):
         if seen.ready is not None:
             seen.ready.synchronize()
         if not bool(seen.values.isfinite().all()):
-            listed = ", ".join(f"{name} {value:g}" for name, value in zip(seen.names, seen.values.tolist(), strict=True))
+            listed = ", ".join(
+                f"{name} {value:g}" for name, value in zip(seen.names, seen.values.tolist(), strict=True)
+            )
             first = next(n for n, v in zip(seen.names[::-1], seen.values.flip(0), strict=True) if not v.isfinite())
             raise NonFiniteError(
                 f"train/{first} is not finite at {seen.where}: {listed}. {self._remedy()}"

@@ -11,7 +11,14 @@ from solo_frossl.data import Digits
 from solo_frossl.methods import METHODS
 from solo_frossl.methods.heads import ProjectorConfig
 from solo_frossl.optim import OptimizerConfig, ScheduleConfig
-from solo_frossl.runs import AtomicCheckpointIO, CheckpointConfig, NonFiniteGuard, RunCheckpoint, RunFolder, SeedEachStep
+from solo_frossl.runs import (
+    AtomicCheckpointIO,
+    CheckpointConfig,
+    NonFiniteGuard,
+    RunCheckpoint,
+    RunFolder,
+    SeedEachStep,
+)
 
 EPOCHS, STEPS = 3, 4
 
