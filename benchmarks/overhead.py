@@ -3,9 +3,9 @@
     python benchmarks/overhead.py                       # ResNet-18, CIFAR stem, batch 256, fp32 and bf16
     python benchmarks/overhead.py --device cuda --steps 50
 
-The step is the product's own: the Trainer with its callbacks drives loader, augmentation of two views, backbone, projector, loss,
-online classifier and LARS on random uint8 images. After each step the bare backbone's forward and backward run on that
-step's views, so that both see the same machine. Medians are printed, and where the difference goes.
+The step is the product's own: the Trainer with its callbacks drives loader, augmentation of two views, backbone,
+projector, loss, online classifier and LARS on random uint8 images. After each step the bare backbone's forward and
+backward run on that step's views, so that both see the same machine. Medians are printed, and where the difference goes.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from solo_frossl.batch import Views
 from solo_frossl.cli.pretrain import TRAINER_DEFAULTS, quiet
 from solo_frossl.data import ImageDataModule
 from solo_frossl.data.sources import ArraySource
+from solo_frossl.losses import frossl_loss
 from solo_frossl.methods import METHODS
 from solo_frossl.methods.base import Method
 from solo_frossl.report import Throughput
@@ -97,12 +98,8 @@ class Compare(Callback):
         timed("loss", lambda: loss_step(module, [z.detach().requires_grad_() for z in embeddings]))
         timed("online classifier", lambda: classifier_step(module, features, batch.label, precision))
         state = [p.detach().clone() for p in module.parameters()]
-        timed(
-            "optimiser",
-            trainer.optimizers[0].optimizer.step
-            if hasattr(trainer.optimizers[0], "optimizer")
-            else trainer.optimizers[0].step,
-        )
+        optimizer = trainer.optimizers[0]
+        timed("optimiser", getattr(optimizer, "optimizer", optimizer).step)
         with torch.no_grad():
             torch._foreach_copy_(list(module.parameters()), state)
 
@@ -114,9 +111,10 @@ def now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def backbone_step(
-    network: torch.nn.Module, inputs: list[torch.Tensor], precision: Callable[[], AbstractContextManager]
-) -> None:
+Precision = Callable[[], AbstractContextManager]
+
+
+def backbone_step(network: torch.nn.Module, inputs: list[torch.Tensor], precision: Precision) -> None:
     """Forward and backward of a network, one view at a time, gradients cleared first."""
     network.zero_grad(set_to_none=True)
     with precision():
@@ -126,8 +124,6 @@ def backbone_step(
 
 def loss_step(module: Method, embeddings: list[torch.Tensor]) -> None:
     """Forward and backward of the objective alone."""
-    from solo_frossl.losses import frossl_loss
-
     frossl_loss(embeddings).backward()
 
 

@@ -106,7 +106,7 @@ def _linear(argv: list[str], scratch: Path) -> int:
         datasets=DATASETS,
         add_arguments=_add_options,
         ignored=RUN_KEYS,
-        description="Probe a frozen backbone with a linear classifier. Data and model are those of the run unless given.",
+        description="Probe a frozen backbone with a linear classifier; data and model are its run's unless given.",
         prog=PROGRAM,
     )
     try:

@@ -105,9 +105,9 @@ def _pretrain(argv: list[str]) -> int:
         datasets=DATASETS,
         add_arguments=_add_options,
         trainer_defaults=TRAINER_DEFAULTS,
-        description="Pretrain a backbone without labels. Two more flags: --resume [RUN] continues the newest run (of --name, or the"
-        " run folder given) from its last checkpoint; --dry_run builds everything, runs one training and one"
-        " validation step, prints what it found and writes nothing.",
+        description="Pretrain a backbone without labels. Two more flags: --resume [RUN] continues the newest run (of"
+        " --name, or the run folder given) from its last checkpoint; --dry_run builds everything, runs one training and"
+        " one validation step, prints what it found and writes nothing.",
         prog=PROGRAM,
     )
     if own.dry_run:

@@ -56,8 +56,8 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Groups of all trainable parameters: the modules', their biases and norms apart, and the online classifier's.
 
-    A group holds, beside what its optimiser takes, ``name``, ``peak_lr`` (scaled by ``batch_size / 256``) and ``scheduled``;
-    a method can add groups of its own.
+    A group holds, beside what its optimiser takes, ``name``, ``peak_lr`` (scaled by ``batch_size / 256``) and
+    ``scheduled``; a method can add groups of its own.
 
     Args:
         modules: modules that the objective trains, by name.

@@ -1,4 +1,4 @@
-"""The learning rate as a function of the step, and of nothing else: resuming needs no state and groups cannot interfere."""
+"""The learning rate as a function of the step alone: resuming needs no state, and groups cannot interfere."""
 
 import math
 from dataclasses import dataclass, field
@@ -13,7 +13,8 @@ class ScheduleConfig:
 
     Args:
         name: ``warmup_cosine``, one cosine from the peak to ``final_lr``; ``step``, multiplied by ``gamma`` at each of
-            ``milestones``; ``warm_restarts``, a cosine that starts again every ``restart_epochs``; ``constant``. All of them warm up.
+            ``milestones``; ``warm_restarts``, a cosine that starts again every ``restart_epochs``; ``constant``. All of
+            them warm up.
         warmup_epochs: epochs of linear warm-up to the peak, fractions allowed, 0 for none.
         warmup_start_lr: learning rate of the first step when there is a warm-up.
         final_lr: learning rate at which each cosine ends.

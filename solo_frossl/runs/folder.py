@@ -66,7 +66,7 @@ def new_run(runs_dir: str | Path, name: str) -> RunFolder:
 
 
 def find_run(runs_dir: str | Path, name: str | None = None) -> RunFolder:
-    """The run to resume: the folder ``name`` if it is a path to one, else the newest of that name, else the newest of all.
+    """The run to resume: the folder ``name`` if that is a path to one, else the newest of that name, or of all.
 
     Newest is by the time its configuration was written.
 

@@ -1,5 +1,6 @@
 """What keeps a run healthy and repeatable: a watch for non-finite losses, and seeds by step."""
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -63,10 +64,9 @@ class NonFiniteGuard(Callback):
         if seen.ready is not None:
             seen.ready.synchronize()
         if not bool(seen.values.isfinite().all()):
-            listed = ", ".join(
-                f"{name} {value:g}" for name, value in zip(seen.names, seen.values.tolist(), strict=True)
-            )
-            first = next(n for n, v in zip(seen.names[::-1], seen.values.flip(0), strict=True) if not v.isfinite())
+            values = dict(zip(seen.names, seen.values.tolist(), strict=True))
+            listed = ", ".join(f"{name} {value:g}" for name, value in values.items())
+            first = next(name for name in reversed(values) if not math.isfinite(values[name]))
             raise NonFiniteError(
                 f"train/{first} is not finite at {seen.where}: {listed}. {self._remedy()}"
                 " Lower the learning rate, warm up longer, or use --trainer.precision 32-true."

@@ -40,7 +40,7 @@ def test_other_families_keep_their_own_stem():
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():
-    with pytest.raises(ValueError, match="did you mean.*resnet18"):
+    with pytest.raises(ValueError, match=r"did you mean.*resnet18"):
         build_backbone("resnet_18")
 
 
