@@ -5,7 +5,7 @@
 
 The step is the product's own: the Trainer with its callbacks drives loader, augmentation of two views, backbone,
 projector, loss, online classifier and LARS on random uint8 images. After each step the bare backbone's forward and
-backward run on that step's views, so that both see the same machine. Medians are printed, and where the difference goes.
+backward run on that step's views, so that both see the same machine. Medians are printed, and where the rest goes.
 """
 
 import argparse

@@ -15,8 +15,8 @@ class LARS(Optimizer):
         with clip_lr: rate = min(rate / lr, 1)
         m <- momentum m + rate (g + weight_decay w);    w <- w - lr m
 
-    (You et al. 2017, Alg. 1, with the learning rate outside the momentum as in PyTorch's SGD; ``clip_lr`` as in the code
-    that trained the papers' tables.) A tensor of zeros still gets its weight decay. All tensors of a group are updated
+    (You et al. 2017, Alg. 1, with the learning rate outside the momentum as in PyTorch's SGD; ``clip_lr`` as in the
+    code that trained the papers' tables.) A tensor of zeros still gets its weight decay. All tensors of a group are updated
     together, and nothing waits for the device.
 
     Args:

@@ -48,8 +48,8 @@ def learning_rate(config: ScheduleConfig, peak: float, step: int, steps_per_epoc
 
         warmup_start_lr + (peak - warmup_start_lr) t / w,
 
-    which never passes the peak, whatever fraction w is. From w on a cosine runs to ``final_lr``, which it would reach at
-    step ``total_steps``, one after the last:
+    which never passes the peak, whatever fraction w is. From w on a cosine runs to ``final_lr``, which it would reach
+    at step ``total_steps``, one after the last:
 
         final_lr + (peak - final_lr) (1 + cos(pi (t - w) / (total_steps - w))) / 2.
 
