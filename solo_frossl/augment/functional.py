@@ -106,6 +106,7 @@ def blur_weights(sigma: Tensor, kernel_size: int, size: int) -> Tensor:
     """
     offset = torch.arange(kernel_size, device=sigma.device) - kernel_size // 2
     taps = torch.softmax(-0.5 * (offset / sigma.view(-1, 1)) ** 2, dim=1)
+    taps = F.threshold(taps, 1e-12, 0.0)  # products with subnormal numbers are many times slower on CPUs
     return (taps @ _reflected_taps(kernel_size, size, sigma.device)).view(-1, size, size)
 
 
@@ -166,23 +167,28 @@ def blend_(images: Tensor, factor: Tensor, gray_share: Tensor, mean_share: Tenso
 def adjust_hue_(images: Tensor, shift: Tensor) -> Tensor:
     """Turn the hue by ``shift`` in place; the largest channel's value M and the chroma c = M - smallest are kept.
 
-    In sixths of a turn the hue is ``copysign(2 + (g + b - r - M) / c, g - b)``: along each edge of the hue hexagon this
-    is the textbook's piecewise formula. Back, ``channel = M - c clamp(2 - d, 0, 1)`` where d is the distance on the
-    circle, in sixths, between the hue and the channel's opposite colour (cyan 3, magenta 5, yellow 7).
+    The hue, in turns, is ``copysign(1/3 + (g + b - r - M) / 6c, g - b)``: along each edge of the hue hexagon this is
+    the textbook's piecewise formula. Back, ``channel = M - c clamp(2 - 6 d, 0, 1)`` where d is the distance on the
+    circle, in turns, between the hue and the channel's opposite colour (cyan 1/2, magenta -1/6, yellow 1/6). For hues
+    that differ by x, |x| <= 1, d is ``1/2 - | |x| - 1/2 |``: ``channel = M + c - 6c clamp(| |x| - 1/2 |, 1/6, 1/3)``.
 
     Args:
         images: ``(B, 3, H, W)`` in [0, 1].
         shift: ``(B,)`` turns, in [-0.5, 0.5].
     """
     red, green, blue = images.split(1, dim=1)
-    largest = torch.maximum(torch.maximum(red, green), blue)
-    sixfold = (largest - torch.minimum(torch.minimum(red, green), blue)).mul_(6.0)
-    turns = (green + blue).sub_(red).sub_(largest).div_(sixfold.clamp(min=1e-12)).add_(1 / 3)
-    turns = torch.copysign(turns, green - blue).add_(_column(shift, 4))
+    largest = torch.maximum(red, green)
+    torch.maximum(largest, blue, out=largest)
+    minus_six_c = torch.minimum(red, green)
+    torch.minimum(minus_six_c, blue, out=minus_six_c).sub_(largest).mul_(6.0)
+    turns = (red + largest).sub_(green).sub_(blue).div_(minus_six_c.clamp(max=-1e-12)).add_(1 / 3)
+    turns.copysign_(green - blue).add_(_column(shift, 4))
+    turns.sub_(turns.round())
     opposite = torch.arange(3, 9, 2, device=images.device).view(1, 3, 1, 1) / 6.0
-    distance = torch.sub(turns, opposite, out=images)
-    distance.sub_(distance.round()).abs_().clamp_(1 / 6, 1 / 3)
-    return distance.mul_(sixfold).add_(largest.sub_(sixfold, alpha=1 / 3))
+    opposite = opposite - opposite.round()
+    apart = torch.sub(turns, opposite, out=images)
+    apart.abs_().sub_(0.5).abs_().clamp_(1 / 6, 1 / 3)
+    return apart.mul_(minus_six_c).add_(largest.sub_(minus_six_c, alpha=1 / 6))
 
 
 def solarize(images: Tensor, threshold: float) -> Tensor:

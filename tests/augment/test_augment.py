@@ -74,7 +74,7 @@ EVERYTHING = {"blur_probability": 0.5, "solarize_probability": 0.3, "grayscale_p
 def test_pipeline_equals_torchvision(monkeypatch, products, interpolation, channels, source, size):
     monkeypatch.setattr(module, "_products_are_faster", lambda *_: products)
     view = View("symmetric", interpolation=interpolation, **EVERYTHING)
-    assert_equals_reference(make(view, size=size, channels=channels), view, pictures(40, channels, *source), size)
+    assert_equals_reference(make(view, size=size, channels=channels), view, pictures(24, channels, *source), size)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
