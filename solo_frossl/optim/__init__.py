@@ -1,6 +1,12 @@
-"""Optimisers, parameter groups, and the learning rate as a closed-form function of the step."""
+"""LARS, parameter groups, and the learning rate as a closed form of the step."""
 
-from solo_frossl.optim.build import OptimizerConfig, build_optimizer, is_bias_or_norm, parameter_groups
+from solo_frossl.optim.groups import (
+    OptimizerConfig,
+    build_optimizer,
+    exclude_bias_and_norm,
+    named_groups,
+    parameter_groups,
+)
 from solo_frossl.optim.lars import LARS
 from solo_frossl.optim.schedule import ScheduleConfig, learning_rate, set_learning_rate
 
@@ -9,8 +15,9 @@ __all__ = [
     "OptimizerConfig",
     "ScheduleConfig",
     "build_optimizer",
-    "is_bias_or_norm",
+    "exclude_bias_and_norm",
     "learning_rate",
+    "named_groups",
     "parameter_groups",
     "set_learning_rate",
 ]

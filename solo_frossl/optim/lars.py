@@ -5,106 +5,122 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 
-class LARS(Optimizer):
-    r"""SGD with momentum whose step in each tensor w is scaled by the ratio of the norms of w and its gradient g.
+class LARS(torch.optim.Optimizer):
+    r"""SGD with momentum whose step is scaled, tensor by tensor, to the size of the tensor.
 
-        rate = eta ||w|| / (||g|| + weight_decay ||w|| + eps), and 1 where ||w|| or ||g|| is zero
-        with clip_lr: rate = min(rate / lr, 1)
-        m <- momentum m + rate (g + weight_decay w);    w <- w - lr m
+    For a parameter w with gradient g, learning rate lr and weight decay wd,
 
-    (You et al. 2017, Alg. 1, with the learning rate outside the momentum as in PyTorch's SGD; ``clip_lr`` as in the
-    code that trained the papers' tables.) A tensor of zeros still gets its weight decay. All tensors of a group are updated
-    together, and nothing waits for the device.
+        trust = eta * |w| / (|g| + wd * |w| + eps),  or with `clip_lr` min(trust / lr, 1): no longer a step than SGD's
+        u     = trust * (g + wd * w)
+        m    <- momentum * m + u
+        w    <- w - lr * m,  or with `nesterov` w - lr * (u + momentum * m)
+
+    A tensor whose weight or gradient is zero has the trust 1, so that it decays like any other. A parameter group with
+    ``adapt=False`` has it throughout: for biases and norms. Nothing here waits for the device.
 
     Args:
-        params: parameters or groups of them; a group may hold any of the arguments below.
-        lr: learning rate.
+        params: parameters, or groups with any of the options below.
+        lr: learning rate, 0 or more.
         momentum: in [0, 1).
-        weight_decay: L2 penalty.
-        eta: trust coefficient; the tables use 0.02.
-        clip_lr: never let the scaling raise a tensor's rate above ``lr``.
-        adapt: whether the group is scaled at all; false makes it plain SGD.
-        nesterov: Nesterov momentum.
-        eps: added to the denominator.
+        weight_decay: wd above, 0 or more.
+        eta: trust coefficient, above 0.
+        clip_lr: limit the adapted learning rate to lr, as LARC does.
+        nesterov: look ahead along the momentum.
+        eps: keeps the quotient finite.
+        adapt: false leaves the trust at 1.
 
     Raises:
-        ValueError: a value out of range, or a sparse gradient.
+        ValueError: for a value out of its range.
+        RuntimeError: in ``step``, for sparse gradients.
+
+    >>> w = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+    >>> optimizer = LARS([w], lr=0.1, momentum=0.0, weight_decay=0.0, clip_lr=False)
+    >>> w.grad = torch.tensor([0.0, 10.0])
+    >>> optimizer.step()  # |w| = 5, so the step has the length 0.1 * 0.02 * 5
+    >>> w.detach()
+    tensor([3.0000, 3.9900])
     """
 
     def __init__(
         self,
         params: Iterable[Tensor] | Iterable[dict[str, Any]],
         lr: float,
+        *,
         momentum: float = 0.9,
-        weight_decay: float = 0.0,
+        weight_decay: float = 1e-4,
         eta: float = 0.02,
         clip_lr: bool = True,
-        adapt: bool = True,
         nesterov: bool = False,
         eps: float = 1e-8,
+        adapt: bool = True,
     ) -> None:
-        for name, value in {"lr": lr, "weight_decay": weight_decay, "eta": eta, "eps": eps}.items():
-            if value < 0:
-                raise ValueError(f"{name} is {value}: it must be at least 0")
-        if not 0 <= momentum < 1:
-            raise ValueError(f"momentum is {momentum}: it must be at least 0 and below 1")
-        if nesterov and momentum == 0:
-            raise ValueError("Nesterov momentum needs a momentum above 0")
         defaults = {
             "lr": lr,
             "momentum": momentum,
             "weight_decay": weight_decay,
             "eta": eta,
             "clip_lr": clip_lr,
-            "adapt": adapt,
             "nesterov": nesterov,
             "eps": eps,
+            "adapt": adapt,
         }
         super().__init__(params, defaults)
+        for group in self.param_groups:
+            _check(group)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        """Update every parameter that has a gradient."""
+    def step(self, closure: Callable[[], float | Tensor] | None = None) -> float | Tensor | None:
+        """Take one step; returns what the closure returns, which is called first with gradients enabled."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            weights = [p for p in group["params"] if p.grad is not None]
-            if weights:
-                self._update(weights, group)
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if parameters:
+                self._step_group(group, parameters)
         return loss
 
-    def _update(self, weights: list[Tensor], group: dict[str, Any]) -> None:
-        grads = [p.grad for p in weights]
-        if any(g.is_sparse for g in grads):
-            raise ValueError("LARS does not take sparse gradients")
-        decay, lr, momentum = group["weight_decay"], group["lr"], group["momentum"]
-        decayed = torch._foreach_add(grads, weights, alpha=decay) if decay else list(grads)
+    def _step_group(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        gradients = [p.grad for p in parameters]
+        if any(g.is_sparse for g in gradients):
+            raise RuntimeError("LARS needs dense gradients: build the embedding with sparse=False")
+        updates = torch._foreach_add(gradients, parameters, alpha=group["weight_decay"])
         if group["adapt"]:
-            rates = self._rates(weights, grads, group)
-            decayed = torch._foreach_mul(decayed, rates)
-        if momentum:
-            states = [self.state[p] for p in weights]
-            for state, p in zip(states, weights, strict=True):
-                if "momentum" not in state:
-                    state["momentum"] = torch.zeros_like(p)
-            buffers = [state["momentum"] for state in states]
-            torch._foreach_mul_(buffers, momentum)
-            torch._foreach_add_(buffers, decayed)
-            decayed = torch._foreach_add(decayed, buffers, alpha=momentum) if group["nesterov"] else buffers
-        torch._foreach_add_(weights, decayed, alpha=-lr)
+            torch._foreach_mul_(updates, _trust(group, parameters, gradients))
+        if group["momentum"]:
+            for p in parameters:
+                if "momentum_buffer" not in self.state[p]:
+                    self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+            buffers = [self.state[p]["momentum_buffer"] for p in parameters]
+            torch._foreach_mul_(buffers, group["momentum"])
+            torch._foreach_add_(buffers, updates)
+            if group["nesterov"]:
+                torch._foreach_add_(updates, buffers, alpha=group["momentum"])
+            else:
+                updates = buffers
+        torch._foreach_add_(parameters, updates, alpha=-group["lr"])
 
-    @staticmethod
-    def _rates(weights: list[Tensor], grads: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
-        """Scale of each tensor's step, as scalars on the device."""
-        weight_norms = torch.stack(torch._foreach_norm(weights))
-        grad_norms = torch.stack(torch._foreach_norm(grads))
-        rates = group["eta"] * weight_norms / (grad_norms + group["weight_decay"] * weight_norms + group["eps"])
-        if group["clip_lr"]:
-            rates = torch.clamp(rates / group["lr"], max=1) if group["lr"] else torch.ones_like(rates)
-        rates = torch.where((weight_norms > 0) & (grad_norms > 0), rates, 1.0)
-        return list(rates.unbind())
+
+def _trust(group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
+    """What each tensor's update is multiplied with: scalars on the device."""
+    weight = torch.stack(torch._foreach_norm(parameters))
+    gradient = torch.stack(torch._foreach_norm(gradients))
+    trust = group["eta"] * weight / (gradient + group["weight_decay"] * weight + group["eps"])
+    if group["clip_lr"]:
+        trust = (trust / group["lr"]).clamp(max=1) if group["lr"] else torch.ones_like(trust)
+    return list(torch.where((weight == 0) | (gradient == 0), 1.0, trust).unbind())
+
+
+def _check(group: dict[str, Any]) -> None:
+    for name in ("lr", "weight_decay", "eps"):
+        if not group[name] >= 0:
+            raise ValueError(f"LARS: {name} is {group[name]}: it must be 0 or more")
+    if not 0 <= group["momentum"] < 1:
+        raise ValueError(f"LARS: momentum is {group['momentum']}: it must be at least 0 and below 1")
+    if not group["eta"] > 0:
+        raise ValueError(f"LARS: eta is {group['eta']}: it must be above 0")
+    if group["nesterov"] and not group["momentum"]:
+        raise ValueError("LARS: nesterov needs a momentum above 0")

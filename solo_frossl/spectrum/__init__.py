@@ -1,5 +1,5 @@
-"""Eigenvalues of features and embeddings, and what they say about collapse."""
+"""Eigenvalues of features and embeddings, and their effective rank."""
 
-from solo_frossl.spectrum.eigenvalues import covariance_eigenvalues, effective_rank
+from solo_frossl.spectrum.eigenvalues import covariance_eigenvalues, effective_rank, shannon_entropy
 
-__all__ = ["covariance_eigenvalues", "effective_rank"]
+__all__ = ["covariance_eigenvalues", "effective_rank", "shannon_entropy"]
