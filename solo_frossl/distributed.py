@@ -28,37 +28,38 @@ def world_size() -> int:
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
-        ctx.rows = x.shape[0]
-        parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(world_size())]
-        dist.all_gather(parts, x.contiguous())
-        return torch.cat(parts)
+        rows = x.new_empty(world_size() * x.shape[0], *x.shape[1:])
+        dist.all_gather_into_tensor(rows, x.contiguous())
+        return rows
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> Tensor:
-        grad = grad.contiguous().clone()
-        dist.all_reduce(grad)
-        return grad[rank() * ctx.rows : (rank() + 1) * ctx.rows]
+        own = grad.new_empty(grad.shape[0] // world_size(), *grad.shape[1:])
+        dist.reduce_scatter_tensor(own, grad.contiguous())
+        return own
 
 
 class _ReduceSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
-        x = x.contiguous().clone()
-        dist.all_reduce(x)
-        return x
+        return _summed(x)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> Tensor:
-        grad = grad.contiguous().clone()
-        dist.all_reduce(grad)
-        return grad
+        return _summed(grad)
+
+
+def _summed(x: Tensor) -> Tensor:
+    total = x.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total)
+    return total
 
 
 def gather(x: Tensor) -> Tensor:
     """Rows of all processes in rank order, with gradient.
 
     Args:
-        x: ``(N/W, ...)``, the same shape on every process.
+        x: ``(N/W, ...)``, any type, the same shape on every process; :func:`gather_ragged` takes unequal ones.
 
     Returns:
         ``(N, ...)``, the same on every process.
@@ -67,12 +68,13 @@ def gather(x: Tensor) -> Tensor:
 
 
 def reduce_sum(x: Tensor) -> Tensor:
-    """Sum over processes, with gradient; any shape, the same on every process."""
+    """Sum over processes, with gradient; any shape, the same on every process. Booleans are counted, as int64."""
+    x = x.long() if x.dtype == torch.bool else x
     return _ReduceSum.apply(x) if is_distributed() else x
 
 
 def reduce_mean(x: Tensor) -> Tensor:
-    """Mean over processes, with gradient; any shape, the same on every process."""
+    """Mean over processes, with gradient; floating point of any shape, the same on every process."""
     return _ReduceSum.apply(x) / world_size() if is_distributed() else x
 
 

@@ -24,7 +24,7 @@ class GlooPool:
     They import torch, and what the tests that they are given import. They start with the first :meth:`run`.
 
     Args:
-        folder: empty folder for the socket and the rendezvous file.
+        folder: empty folder for the file by which the processes find each other.
         timeout: seconds that a function may take.
     """
 
@@ -52,32 +52,32 @@ class GlooPool:
         task = pickle.dumps((inspect.getfile(fn), fn.__qualname__, args))
         for _, connection in self.workers:
             connection.send_bytes(task)
-        answers, errors, timeout = [], [], self.timeout
+        answers, errors, lost, timeout = [], [], False, self.timeout
         for rank, (_, connection) in enumerate(self.workers):
             try:
                 if not connection.poll(timeout):
                     raise TimeoutError(f"no answer within {timeout} s, perhaps it waits for the other process")
                 result, error = pickle.loads(connection.recv_bytes())
             except (TimeoutError, EOFError, ConnectionError) as failure:
-                result, error = None, f"{type(failure).__name__}: {failure}"
+                result, error, lost = None, f"{type(failure).__name__}: {failure}", True
             if error:
                 errors.append(f"process {rank} of {len(self.workers)}:\n{error}")
                 timeout = 5.0  # the other one may wait for this one for ever
             answers.append(result)
-        if errors:
+        if lost:
             self.close()  # what is left of a half-done collective must not meet the next test
+        if errors:
             raise RuntimeError("\n".join(errors))
         return answers
 
     def _start(self) -> None:
         self.starts += 1
-        address = str(self.folder / f"socket{self.starts}")
         rendezvous = f"file://{self.folder / f'rendezvous{self.starts}'}"
         root = str(Path(__file__).resolve().parent.parent)
         path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-        with Listener(address, family="AF_UNIX") as listener:
+        with Listener(family="AF_UNIX") as listener:
             for rank in range(2):
-                environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", ADDRESS: address}
+                environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", ADDRESS: listener.address}
                 process = subprocess.Popen([sys.executable, __file__, str(rank), rendezvous], env=environment)
                 self.workers.append((process, listener.accept()))
 

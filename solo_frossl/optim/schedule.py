@@ -51,8 +51,8 @@ def learning_rate(config: ScheduleConfig, peak: float, step: int, steps_per_epoc
     """Learning rate of one step.
 
     Step 0 of a warm-up has `warmup_start_lr`, and the first step at or after `warmup_epochs` is on the schedule, which
-    starts at the peak. ``warmup_cosine`` reaches `final_lr` at ``total_steps``, one step after the last, so that the last
-    still learns. A peak below `warmup_start_lr` or `final_lr` takes their place.
+    starts at the peak. ``warmup_cosine`` reaches `final_lr` at ``total_steps``, one step after the last, so that even
+    the last one learns. A peak below `warmup_start_lr` or `final_lr` takes their place.
 
     Args:
         config: the schedule.
