@@ -75,7 +75,6 @@ def knn_classify(
     bank, bank_labels = _checked_bank(features, bank, bank_labels, num_classes)
     if k < 1 or not temperature > 0 or min(chunk) < 1:
         raise ValueError(f"k, temperature and chunk must be positive, got {k}, {temperature}, {chunk}")
-    k = min(k, len(bank))
     queries = F.normalize(features.float(), dim=1).split(chunk[0])
     nearest: list[tuple[Tensor, Tensor]] = [(q.new_empty(len(q), 0), bank_labels.new_empty(len(q), 0)) for q in queries]
     for rows, labels in zip(bank.split(chunk[1]), bank_labels.split(chunk[1]), strict=True):

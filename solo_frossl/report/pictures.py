@@ -136,5 +136,5 @@ def _save(figure: Figure, path: str | Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     FigureCanvasAgg(figure)
-    figure.savefig(part, format="png", dpi=120, bbox_inches="tight")
+    figure.savefig(part, format="png", dpi=120)
     os.replace(part, path)
