@@ -91,15 +91,16 @@ def knn_classify(
 def knn_accuracy(scores: Tensor, labels: Tensor, *, top_k: int = 1) -> Tensor:
     """Percent of the labelled queries whose class is among the ``top_k`` with the most votes; a 0-dimensional tensor.
 
-    A class that another one ties with counts as behind it, so that a class without any vote is never a hit.
+    Classes with equally many votes share the places that they take together: of two that tie for the first place each
+    is half a hit. So the answer is what drawing lots would give on average.
 
     Args:
         scores: votes ``(Q, C)`` of :func:`knn_classify`.
         labels: ``(Q,)``; queries with -1 are not counted. Without a labelled query the answer is NaN.
         top_k: places that count as a hit.
 
-    >>> knn_accuracy(torch.tensor([[2.0, 1.0, 0.0], [2.0, 1.0, 0.0]]), torch.tensor([1, 2]), top_k=2)
-    tensor(50.)
+    >>> knn_accuracy(torch.tensor([[2.0, 1.0, 0.0], [2.0, 1.0, 1.0]]), torch.tensor([1, 2]), top_k=2)
+    tensor(75.)
     """
     hits, counted = knn_hits(scores, labels, top_k=top_k)
     return 100 * hits / counted
@@ -109,8 +110,9 @@ def knn_hits(scores: Tensor, labels: Tensor, *, top_k: int = 1) -> Tensor:
     """Hits and labelled queries ``(2,)``, to be summed over processes; arguments as for :func:`knn_accuracy`."""
     labelled = labels >= 0
     own = scores.gather(1, labels.clamp(min=0)[:, None])
-    hit = (scores >= own).sum(1) <= top_k  # the own class is one of those counted
-    return torch.stack([(hit & labelled).sum(), labelled.sum()])
+    before, equal = (scores > own).sum(1), (scores == own).sum(1)  # the own class is one of the equal
+    hit = ((top_k - before) / equal).clamp(0, 1)
+    return torch.stack([(hit * labelled).sum(), labelled.sum()])
 
 
 def _checked_bank(features: Tensor, bank: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:

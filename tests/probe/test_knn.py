@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from torchmetrics.functional.classification import multiclass_accuracy
 
 from solo_frossl.probe import KNNConfig, knn_accuracy, knn_classify
 from solo_frossl.probe.knn import knn_hits
@@ -53,12 +54,19 @@ def test_any_temperature_gives_finite_votes(problem):
         assert knn_classify(*problem, temperature=temperature, num_classes=4).isfinite().all()
 
 
-def test_a_class_that_ties_is_behind_the_other():
+def test_classes_that_tie_share_their_places():
     scores = torch.tensor([[3.0, 2.0, 0.0], [3.0, 3.0, 0.0], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
     labels = torch.tensor([1, 0, 2, -1])
-    assert knn_hits(scores, labels).tolist() == [0, 3]
-    assert knn_hits(scores, labels, top_k=2).tolist() == [2, 3]
-    assert knn_accuracy(scores, labels, top_k=2) == pytest.approx(200 / 3)
+    assert knn_hits(scores, labels).tolist() == [0.5, 3]
+    assert knn_hits(scores, labels, top_k=2).tolist() == [2.5, 3]
+    assert knn_accuracy(scores, labels, top_k=2) == pytest.approx(250 / 3)
+
+
+def test_accuracy_without_ties_is_that_of_torchmetrics():
+    scores, labels = torch.rand(40, 6), torch.randint(-1, 6, (40,))
+    for top_k in (1, 5):
+        expected = multiclass_accuracy(scores, labels, 6, average="micro", top_k=top_k, ignore_index=-1)
+        assert knn_accuracy(scores, labels, top_k=top_k) == pytest.approx(100 * float(expected))
 
 
 def test_accuracy_without_labels_is_nan():
