@@ -26,9 +26,10 @@ def test_every_pair_is_a_valid_configuration(dataset, method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_what_a_method_s_file_says_is_what_is_built(method):
-    model, data, _, _ = build(f"configs/digits/{method}.yaml").instantiate()
+    parsed = build(f"configs/digits/{method}.yaml")
+    model, data, _, _ = parsed.instantiate()
     assert type(model) is METHODS[method]
-    assert model.optimizer_config.name == "sgd"
+    assert model.optimizer_config.lr == parsed.composed.get("model.optimizer.lr")
     assert [view.recipe for view in data.views] == ["digits"]
 
 
