@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from solo_frossl.cli.pretrain import RUN_KEYS, quiet
 from solo_frossl.data import DATASETS, ImageDataModule
 from solo_frossl.methods import METHODS
 from solo_frossl.probe import (
+    BASELINE_RATES,
     BackboneMismatchError,
     Features,
     KNNConfig,
@@ -160,6 +162,7 @@ def _probe(source: Source, parsed: Parsed) -> int:
     train, validation = features(backbone)
     batches = None
     if options.augment:
+        config = replace(config, batch_size=data.batch_size)
         batches = augmented_batches(backbone, data.train_dataloader(), data.make_views, device, precision)
     names = [str(name) for name in data.class_names]
     result = linear_probe(train, validation, names, config, seed=seed, batches=batches)
@@ -174,8 +177,9 @@ def _probe(source: Source, parsed: Parsed) -> int:
         rows = []
         if source.weights is not None:
             rows.append(measure("trained", train, validation))
-        rows.append(measure("untrained", *(features(_backbone(parsed, seed).to(device)))))
-        rows.append(measure("raw pixels", *features(nn.Flatten())))
+        baseline = partial(measure, rates=BASELINE_RATES)
+        rows.append(baseline("untrained", *(features(_backbone(parsed, seed).to(device)))))
+        rows.append(baseline("raw pixels", *features(nn.Flatten())))
         print("\n" + summary_table(rows))
     print(f"\n{time.monotonic() - started:.0f} s. Written to {out}: linear.json, confusion.png")
     return 0
