@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from torch import Tensor, nn
 
 from solo_frossl.cli.errors import ConfigError
-from solo_frossl.cli.parser import Parsed
+from solo_frossl.cli.parser import Parsed, build_trainer
 
 
 class _Watch(Callback):
@@ -79,7 +79,9 @@ def dry_run(parsed: Parsed, trainer_arguments: Callable[..., dict[str, Any]]) ->
     watch = _Watch()
     epochs = built.trainer["max_epochs"] or 1
     limits = {"max_epochs": 1, "limit_train_batches": 1, "limit_val_batches": 1, "enable_progress_bar": False}
-    trainer = Trainer(**trainer_arguments(built.trainer | limits, callbacks=[watch], loggers=[]) | {"logger": False})
+    trainer = build_trainer(
+        **trainer_arguments(built.trainer | limits, callbacks=[watch], loggers=[]) | {"logger": False}
+    )
     try:
         trainer.fit(built.model, datamodule=built.data)
     except (FileNotFoundError, ValueError) as error:

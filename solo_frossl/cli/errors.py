@@ -142,7 +142,7 @@ def describe(hint: Any) -> str:
     if origin is Literal:
         return " or ".join(_show(arg) for arg in args)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(dict.fromkeys(describe(arg) for arg in args))
+        return " or ".join(dict.fromkeys(word for arg in args for word in describe(arg).split(" or ")))
     if origin is tuple and args[-1:] != (Ellipsis,):
         return f"a list of {len(args)} ({', '.join(describe(arg) for arg in args)})"
     if _is_list(hint):

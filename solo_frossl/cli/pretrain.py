@@ -22,7 +22,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from solo_frossl.cli.dry_run import dry_run
 from solo_frossl.cli.errors import ConfigError, one_message
-from solo_frossl.cli.parser import Parsed, build_cli
+from solo_frossl.cli.parser import Parsed, build_cli, build_trainer
 from solo_frossl.data import DATASETS
 from solo_frossl.methods import METHODS
 from solo_frossl.probe import EffectiveRank, KNNConfig, OnlineKNN
@@ -141,7 +141,7 @@ def _run(parsed: Parsed, run: RunFolder | None) -> int:
         _write_config(run, parsed.resolved)
 
     guard = NonFiniteGuard(last_checkpoint=run.last)
-    trainer = Trainer(
+    trainer = build_trainer(
         **trainer_arguments(
             built.trainer,
             callbacks=[

@@ -143,6 +143,7 @@ def test_long_values_are_cut(parser):
 def test_types_in_words():
     assert describe(list[int] | None) == "a list (a whole number) or null"
     assert describe(tuple[float, float]) == "a list of 2 (a number, a number)"
+    assert describe(Literal[16, 32] | Literal["16", "bf16"] | None) == "16 or 32 or bf16 or null"
     assert describe(Crop) == "a mapping of scale, flip"
 
 
