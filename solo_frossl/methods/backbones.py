@@ -64,7 +64,8 @@ def build_backbone(name: str, stem: Literal["imagenet", "cifar"] | Stem = "image
         raise ValueError(f"backbone is {name!r}, which timm does not have{hint}")
     backbone = timm.create_model(name, num_classes=0, in_chans=channels)
     if isinstance(backbone, ResNet):
-        backbone.init_weights(zero_init_last=False)
+        for norm in (m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)):
+            nn.init.ones_(norm.weight)
     if stem != "imagenet":
         _replace_stem(backbone, name, STEMS[stem] if isinstance(stem, str) else stem, channels)
     return backbone
