@@ -137,27 +137,32 @@ def _run(parsed: Parsed, run: RunFolder | None) -> int:
         _report_changes(run, parsed)
     else:
         run = _start_run(options.runs_dir, options.name or f"{parsed.config.dataset}-{parsed.config.method}")
+    guard = NonFiniteGuard(last_checkpoint=run.last)
+    metrics = EpochCSV(run.metrics)
+    try:
+        trainer = build_trainer(
+            **trainer_arguments(
+                built.trainer,
+                callbacks=[
+                    _Announce(parsed, run, checkpoint_path),
+                    SeedEachStep(parsed.config.seed_everything),
+                    guard,
+                    Throughput(),
+                    LearningRate(),
+                    OnlineKNN(options.knn),
+                    EffectiveRank(),
+                    EpochTable(),
+                    RunCheckpoint(run, options.checkpoint, parsed.resolved, guard, metrics),
+                ],
+                loggers=[metrics, *(_wandb(run, parsed, options) if options.wandb else [])],
+            ),
+        )
+    except ConfigError:
+        if not resuming and rank_zero_only.rank == 0:
+            run.path.rmdir()
+        raise
     if rank_zero_only.rank == 0:
         _write_config(run, parsed.resolved)
-
-    guard = NonFiniteGuard(last_checkpoint=run.last)
-    trainer = build_trainer(
-        **trainer_arguments(
-            built.trainer,
-            callbacks=[
-                _Announce(parsed, run, checkpoint_path),
-                SeedEachStep(parsed.config.seed_everything),
-                guard,
-                Throughput(),
-                LearningRate(),
-                OnlineKNN(options.knn),
-                EffectiveRank(),
-                EpochTable(),
-                RunCheckpoint(run, options.checkpoint, parsed.resolved, guard),
-            ],
-            loggers=[EpochCSV(run.metrics), *(_wandb(run, parsed, options) if options.wandb else [])],
-        ),
-    )
     started = time.monotonic()
     try:
         trainer.fit(built.model, datamodule=built.data, ckpt_path=checkpoint_path, weights_only=True)
@@ -168,7 +173,7 @@ def _run(parsed: Parsed, run: RunFolder | None) -> int:
         print(f"{PROGRAM}: error: {error}", file=sys.stderr)
         return 1
     finally:
-        if rank_zero_only.rank == 0 and run.metrics.is_file():
+        if metrics.rows:
             draw_curves(run.metrics, run.curves)
     if trainer.interrupted:
         return 1

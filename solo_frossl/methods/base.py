@@ -163,7 +163,7 @@ class Method(LightningModule):
         """Log the epoch's means and forget them."""
         for name, mean in self.epoch_means.items():
             percent = 100 if name.endswith("top1") else 1
-            self.log(f"train/{name}", percent * mean.compute())
+            self.log(f"train/{name}", percent * mean.compute(), sync_dist=True)
             mean.reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
@@ -179,7 +179,7 @@ class Method(LightningModule):
         """Log ``online/top1`` and ``online/top5`` in percent."""
         if self.classifier is not None:
             for name, accuracy in self.val_accuracy.items():
-                self.log(f"online/{name}", 100 * accuracy.compute())
+                self.log(f"online/{name}", 100 * accuracy.compute(), sync_dist=True)
                 accuracy.reset()
 
     # --------------------------------------------------------------------------------------------------- optimisation

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from solo_frossl.report import EpochCSV
 from solo_frossl.runs.folder import RunFolder
 from solo_frossl.runs.guard import NonFiniteGuard, assert_finite_weights
 
@@ -108,6 +109,7 @@ class RunCheckpoint(Checkpoint):
         resolved: the run's whole configuration as plain values; it is kept in every checkpoint, so that one
             file is enough to rebuild the model.
         guard: asked before each write, so that a checkpoint never holds what follows a non-finite loss.
+        metrics: gets the epoch's row before its checkpoint is written, so that a kill between the two loses nothing.
         monitor: metric that ``best`` maximises.
     """
 
@@ -117,12 +119,14 @@ class RunCheckpoint(Checkpoint):
         config: CheckpointConfig,
         resolved: dict[str, Any],
         guard: NonFiniteGuard,
+        metrics: EpochCSV | None = None,
         monitor: str = "online/top1",
     ) -> None:
         self.run = run
         self.config = config
         self.resolved = resolved
         self.guard = guard
+        self.metrics = metrics
         self.monitor = monitor
         self.best_value = float("-inf")
 
@@ -151,6 +155,9 @@ class RunCheckpoint(Checkpoint):
         is_best = value is not None and float(value) > self.best_value
         if is_best:
             self.best_value = float(value)
+        if self.metrics is not None:
+            row = {name: float(metric) for name, metric in trainer.callback_metrics.items()}
+            self.metrics.log_metrics({**row, "epoch": trainer.current_epoch})
         self.save(trainer, module)
         if is_best and trainer.is_global_zero:
             link = self.run.best.with_name("best.ckpt.part")

@@ -48,6 +48,12 @@ def finish(process):
     return output
 
 
+def test_what_the_trainer_refuses_leaves_no_folder(tmp_path):
+    with pytest.raises(SystemExit):
+        pretrain(arguments(tmp_path, "--trainer.accelerator=abacus"))
+    assert list(tmp_path.iterdir()) == []
+
+
 def weights(folder):
     return read_checkpoint(folder / "r/checkpoints/last.ckpt")["state_dict"]
 
@@ -193,15 +199,18 @@ def test_a_dry_run_tells_and_writes_nothing(tmp_path, capsys, monkeypatch):
         (["--trainer.max_epoch=3"], "max_epochs"),
         (["--data.batch_size=100000"], "fill one batch"),
         (["--resume=nothing-here"], "nothing to resume"),
+        (["--trainer.accelerator=abacus"], "abacus"),
     ],
 )
-def test_a_wrong_value_ends_before_anything_is_written(tmp_path, capsys, wrong, message):
+def test_a_wrong_value_ends_with_one_message(tmp_path, capsys, wrong, message):
     try:
         code = pretrain(arguments(tmp_path, *wrong))
     except SystemExit as stop:
         code = stop.code
     assert code in (1, 2)
-    assert message in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
 
 
 @pytest.mark.slow
