@@ -77,7 +77,6 @@ class Recipe:
         return self.blur_kernel_size or max(3, 2 * (size // 20) + 1)
 
 
-_NO_COLOUR = {"jitter_probability": 0.0, "grayscale_probability": 0.0, "blur_probability": 0.0}
 _BYOL_JITTER = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.2, "hue": 0.1}
 
 RECIPES: dict[str, Recipe] = {
@@ -86,7 +85,7 @@ RECIPES: dict[str, Recipe] = {
     "asymmetric": Recipe(**_BYOL_JITTER, blur_probability=0.0),
     "vicreg": Recipe(**_BYOL_JITTER, crop_scale=(0.2, 1.0), blur_probability=0.0, solarize_probability=0.1),
     "wmse": Recipe(crop_scale=(0.2, 1.0), blur_probability=0.0),
-    "crop_only": Recipe(**_NO_COLOUR),
+    "crop_only": Recipe(jitter_probability=0.0, grayscale_probability=0.0, blur_probability=0.0),
     "digits": Recipe(crop_scale=(0.5, 1.0), flip_probability=0.0, grayscale_probability=0.0, blur_probability=0.0),
 }
 """The recipes by name, with the values that the papers' tables use on CIFAR, for view 1.
