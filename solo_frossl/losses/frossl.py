@@ -149,16 +149,17 @@ def _distance(y: Tensor) -> Tensor:
 class _DimensionTerms(torch.autograd.Function):
     """``plain_terms(standardise(views))`` with a backward pass that makes no matrix twice and few passes over the rest.
 
-    With a_v the gradient of ||y_v^T y_v||_F^2 and b that of sum_{u<v} ||y_u - y_v||_F^2,
+    With S_v = y_v^T y_v, a_v the gradient of ||S_v||_F^2 and b that of sum_{u<v} ||y_u - y_v||_F^2,
 
-        g_v     = dL/dy_v = 4 a_v (y_v y_v^T) y_v - 2 b sum_u y_u + (2 V b y_v)    and (y_v y_v^T) y_v = y_v (y_v^T y_v)
-        dL/dz_v = (g_v - y_v q_v) / |c_v|,    q_v = sum over samples of y_v * g_v, for every dimension.
+        g_v     = dL/dy_v = 4 a_v y_v S_v - 2 b o_v + ...,  y_v S_v = y_v (y_v^T y_v) = (y_v y_v^T) y_v
+        dL/dz_v = (g_v - y_v diag(q_v)) / |c_v|,            q_v = sum over samples of y_v * g_v
 
-    The multiple of y_v in brackets is left out (so is u = v of two views), since q_v takes away what is along y_v. The
-    mean of g_v need not be taken off: it is zero, as that of y.
+    since a column of y_v keeps its norm. What is along y_v cancels: the multiple of y_v left out at "...", and y_v in
+    o_v, which may be the sum of all views or of the others. The mean of g_v needs no step: it is zero, as that of y.
 
-    With D <= N the D x D matrices are summed over processes. With N < D the embeddings are gathered, and each process
-    computes its own rows of the N x N matrices.
+    With D <= N the D x D matrices S_v are summed over processes, and q_v becomes part of them, with
+    sum(y_v * y_v S_v) = diag(S_v S_v). With N < D the embeddings are gathered, and each process computes its own rows
+    of the N x N matrices y_v y_v^T.
     """
 
     @staticmethod
@@ -166,7 +167,7 @@ class _DimensionTerms(torch.autograd.Function):
         y, scale = unit_columns(views)
         ctx.dtypes = [view.dtype for view in views]
         ctx.wide = global_samples(y[0]) < y.shape[2]
-        everyone = None
+        everyone = y
         if not ctx.wide:
             gram = distributed.reduce_sum(_self_product(y.mT))
         elif distributed.is_distributed():
@@ -174,29 +175,42 @@ class _DimensionTerms(torch.autograd.Function):
             gram = y @ everyone.mT
         else:
             gram = _self_product(y)
-        ctx.save_for_backward(y, scale, gram, everyone)
-        squared_norms = torch.linalg.vector_norm(gram, dim=(1, 2)).square()
-        if everyone is not None:
-            squared_norms = distributed.reduce_sum(squared_norms)
+        rows = torch.linalg.vector_norm(gram, dim=2).square()
+        ctx.save_for_backward(y, scale, gram, rows, everyone)
+        squared_norms = distributed.reduce_sum(rows.sum(1)) if ctx.wide else rows.sum(1)
         return squared_norms, distributed.reduce_sum(_distance(y))
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_norms: Tensor, grad_distance: Tensor) -> tuple[Tensor, ...]:
-        y, scale, gram, everyone = ctx.saved_tensors
-        a, b = distributed.reduce_sum(torch.cat([4 * grad_norms, -2 * grad_distance[None]])).split([len(y), 1])
+        y, scale, gram, rows, everyone = ctx.saved_tensors
+        grads = distributed.reduce_sum(torch.cat([4 * grad_norms, -2 * grad_distance[None]]))
+        a, b = grads[:-1, None, None], grads[-1]
+        scratch = torch.empty_like(y[0])
+        if len(y) == 2:
+            others, along_others = (y[1], y[0]), _column_products(y[:1], y[1:], scratch)
+        else:
+            others = [y.sum(0)] * len(y)
+            along_others = _column_products(y, others, scratch)
+        along_others = b * distributed.reduce_sum(along_others)
         with torch.autocast(y.device.type, enabled=False):
-            grad = gram @ (y if everyone is None else everyone) if ctx.wide else y @ gram
-        others = (y[1], y[0]) if len(y) == 2 else [y.sum(0)] * len(y)
-        scratch, q = torch.empty_like(y[0]), torch.empty_like(scale)
-        for v in range(len(y)):
-            torch.mul(others[v], b, out=scratch)
-            torch.addcmul(scratch, grad[v], a[v], out=grad[v])
-            torch.sum(torch.mul(y[v], grad[v], out=scratch), 0, keepdim=True, out=q[v])
-        q = distributed.reduce_sum(q)
-        for v in range(len(y)):
-            grad[v].addcmul_(y[v], q[v], value=-1).mul_(scale[v])
+            if ctx.wide:
+                grad = gram @ everyone
+                q = a * distributed.reduce_sum(_column_products(y, grad, scratch)) + along_others
+                grad.mul_(a * scale).addcmul_(y, q * scale, value=-1)
+            else:
+                q = a * rows.unsqueeze(1) + along_others
+                weights = gram * (a * scale)
+                weights.diagonal(0, 1, 2).sub_((q * scale).squeeze(1))
+                grad = y @ weights
+        for out, other, factor in zip(grad, others, b * scale, strict=True):
+            out.addcmul_(other, factor)
         return tuple(g.to(dtype) for g, dtype in zip(grad, ctx.dtypes, strict=True))
+
+
+def _column_products(x: Sequence[Tensor], y: Sequence[Tensor], scratch: Tensor) -> Tensor:
+    """Inner products of this process's columns, ``(V, 1, D)``, of views ``(N/W, D)`` in pairs."""
+    return torch.stack([torch.mul(a, b, out=scratch).sum(0, keepdim=True) for a, b in zip(x, y, strict=True)])
 
 
 def _self_product(x: Tensor) -> Tensor:

@@ -110,7 +110,7 @@ def _trust(group: dict[str, Any], parameters: list[Tensor], gradients: list[Tens
     gradient = torch.stack(torch._foreach_norm(gradients))
     trust = group["eta"] * weight / (gradient + group["weight_decay"] * weight + group["eps"])
     if group["clip_lr"]:
-        trust = (trust / group["lr"]).clamp(max=1) if group["lr"] else torch.ones_like(trust)
+        trust = (trust / group["lr"]).clamp(max=1)  # a learning rate of 0 gives infinity, so 1
     return list(torch.where((weight == 0) | (gradient == 0), 1.0, trust).unbind())
 
 

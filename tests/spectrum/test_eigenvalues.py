@@ -25,11 +25,20 @@ class TestEigenvalues:
         np.testing.assert_allclose(expected[count:], 0, atol=1e-9)
 
     def test_descend_and_are_not_negative(self):
-        x = features(30, 3) @ torch.randn(3, 10)  # rank 3
+        g = torch.Generator().manual_seed(1)
+        x = features(30, 3).double() @ torch.randn(3, 20, generator=g, dtype=torch.float64)  # and rounding errors
         eigenvalues = covariance_eigenvalues(x)
         assert (eigenvalues.diff() <= 0).all()
         assert (eigenvalues >= 0).all()
         assert (eigenvalues > 1e-9 * eigenvalues[0]).sum() == 3
+
+    @pytest.mark.parametrize(("shape", "size"), [((20, 4), 4), ((4, 20), 4)])
+    def test_come_from_the_smaller_matrix(self, monkeypatch, shape, size):
+        seen = []
+        eigvalsh = torch.linalg.eigvalsh
+        monkeypatch.setattr(torch.linalg, "eigvalsh", lambda m: seen.append(tuple(m.shape)) or eigvalsh(m))
+        covariance_eigenvalues(features(*shape))
+        assert seen == [(size, size)]
 
     def test_of_half_precision(self):
         x = features(20, 4).bfloat16()
@@ -74,6 +83,7 @@ class TestEffectiveRank:
         x = torch.outer(torch.randn(9, dtype=torch.float64), torch.randn(5, dtype=torch.float64))
         assert effective_rank(covariance_eigenvalues(x)).item() == pytest.approx(1, abs=1e-9)
 
-    @pytest.mark.parametrize("shape", [(9, 5), (5, 9)])
-    def test_of_constant_features_is_zero(self, shape):
-        assert effective_rank(covariance_eigenvalues(torch.full(shape, 0.1))).item() == 0
+    @pytest.mark.parametrize("samples", [3, 6, 7, 11])  # the mean of some of these is not exactly 0.1
+    def test_of_constant_features_is_zero(self, samples):
+        x = torch.full((samples, 5), 0.1, dtype=torch.float64)
+        assert effective_rank(covariance_eigenvalues(x)).item() == 0
