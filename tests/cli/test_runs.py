@@ -23,6 +23,8 @@ TINY = [
     "--data.batch_size=64",
     "--trainer.max_epochs=3",
     "--trainer.accelerator=cpu",
+    "--model.backbone=test_resnet",
+    "--model.stem=imagenet",
     "--model.projector.hidden=64",
     "--model.projector.output=32",
 ]
@@ -102,7 +104,7 @@ def test_a_run_leaves_what_it_promises(uninterrupted):
 def test_killed_again_and_again_it_ends_bit_identical(uninterrupted, tmp_path):
     whole, _ = uninterrupted
     draw = random.Random(0)
-    for _ in range(4):
+    for _ in range(3):
         # --resume finds nothing before the first configuration is written: then the run starts anew.
         more = ["--checkpoint.every_n_steps=1"]
         process = start(tmp_path, *more, *(["--resume"] if (tmp_path / "r/config.yaml").is_file() else []))
@@ -222,7 +224,7 @@ def test_the_linear_probe_of_a_run_and_its_baselines(uninterrupted, tmp_path, ca
     for word in ("top-1", "untrained", "raw pixels"):
         assert word in printed
     by_name = json.loads((tmp_path / "linear.json").read_text())
-    assert 50 < by_name["top1"] <= 100
+    assert 20 < by_name["top1"] <= 100
     assert (tmp_path / "confusion.png").stat().st_size > 5000
     assert linear([f"--checkpoint={folder}/r/checkpoints/last.ckpt", *common]) == 0
     assert json.loads((tmp_path / "linear.json").read_text())["top1"] == by_name["top1"]
@@ -230,9 +232,11 @@ def test_the_linear_probe_of_a_run_and_its_baselines(uninterrupted, tmp_path, ca
     assert json.loads((tmp_path / "linear.json").read_text())["top1"] == by_name["top1"]
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
-        linear(["--checkpoint=r", "--model.stem=imagenet", *common])
+        linear(["--checkpoint=r", "--model.backbone=resnet18", *common])
     assert stop.value.code == 2
-    assert "conv1.weight is (64, 1, 3, 3), must be (64, 1, 7, 7)" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "missing from the checkpoint: " in error
+    assert "of another shape: layer1.0.conv1.weight is (32, 32, 3, 3), must be (64, 64, 3, 3)" in error
 
 
 def test_probing_what_is_not_there(tmp_path, capsys):

@@ -28,9 +28,9 @@ def build(name, **changes):
     seed_everything(0, verbose=False)
     data = Digits(batch_size=64, subset=256, views=[View(recipe="digits", count=2)])
     arguments = {
-        "stem": "cifar",
+        "backbone": "test_resnet",  # timm's smallest ResNet
         "projector": ProjectorConfig(hidden=64, output=32),
-        "optimizer": OptimizerConfig(name="sgd", lr=0.2),
+        "optimizer": OptimizerConfig(name="sgd", lr=0.4, classifier_lr=1.0),
         "schedule": ScheduleConfig(name="warmup_cosine", warmup_epochs=1),
         "channels": data.channels,
         "num_classes": data.num_classes,
@@ -71,14 +71,14 @@ def name(request):
 def test_it_trains_and_its_loss_falls(name):
     model, data = build(name)
     losses = Losses()
-    run = trainer(losses, epochs=5)
+    run = trainer(losses, epochs=15)
     run.fit(model, datamodule=data)
-    assert len(losses.values) == 5 * STEPS
+    assert len(losses.values) == 15 * STEPS
     assert sum(losses.values[-STEPS:]) < sum(losses.values[:STEPS])
     logged = run.callback_metrics
     assert {"train/loss", "train/online_top1", "online/top1", "online/top5"} <= logged.keys()
     assert {f"train/{term}" for term in model.loss_terms} <= logged.keys()
-    assert logged["online/top1"] > 20
+    assert logged["online/top1"] > 30  # chance is 10
 
 
 def test_every_learnable_parameter_gets_a_gradient(name):

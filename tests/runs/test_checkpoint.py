@@ -3,7 +3,14 @@ import os
 import pytest
 import torch
 
-from solo_frossl.runs import AtomicCheckpointIO, CheckpointConfig, CheckpointError, new_run, newest_readable, read_checkpoint
+from solo_frossl.runs import (
+    AtomicCheckpointIO,
+    CheckpointConfig,
+    CheckpointError,
+    new_run,
+    newest_readable,
+    read_checkpoint,
+)
 
 
 def write(path, value):
@@ -67,7 +74,10 @@ def test_the_one_before_is_used_when_the_newest_is_cut_off(tmp_path):
     with pytest.warns(UserWarning, match="trying the one before"):
         assert newest_readable(run) == run.previous
     run.previous.write_bytes(b"")
-    with pytest.warns(UserWarning), pytest.raises(CheckpointError, match="no checkpoint can be resumed"):
+    with (
+        pytest.warns(UserWarning, match="trying"),
+        pytest.raises(CheckpointError, match="no checkpoint can be resumed"),
+    ):
         newest_readable(run)
 
 
