@@ -236,7 +236,7 @@ def test_the_linear_probe_of_a_run_and_its_baselines(uninterrupted, tmp_path, ca
     assert stop.value.code == 2
     error = capsys.readouterr().err
     assert "missing from the checkpoint: " in error
-    assert "of another shape: layer1.0.conv1.weight is (32, 32, 3, 3), must be (64, 64, 3, 3)" in error
+    assert "layer1.0.conv1.weight is (32, 32, 3, 3), must be (64, 64, 3, 3)" in error
 
 
 def test_probing_what_is_not_there(tmp_path, capsys):
