@@ -15,6 +15,9 @@ from typing import Any
 
 import pytest
 
+# Small tensors on two busy cores crawl when the threads of one process wait for each other: one thread a process.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ADDRESS = "SOLO_FROSSL_TEST_POOL"
 
 
