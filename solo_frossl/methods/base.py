@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule
@@ -188,12 +188,21 @@ class Method(LightningModule):
         """The modules that the objective trains, by name; the online classifier is not one of them."""
         return {"backbone": self.backbone, "projector": self.projector}
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """One optimiser over the learnable modules and the online classifier."""
-        groups = parameter_groups(
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Groups of parameters with their peak learning rates: the learnable modules, and the online classifier."""
+        return parameter_groups(
             self.learnable_modules(), self.optimizer_config, self.batch_size, classifier=self.classifier
         )
-        return build_optimizer(self.optimizer_config, groups)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """One optimiser over all groups."""
+        return build_optimizer(self.optimizer_config, self.parameter_groups())
+
+    def on_train_start(self) -> None:
+        """Peak learning rates are the configuration's: a checkpoint restores those of the run that wrote it."""
+        for group, configured in zip(self.trainer.optimizers[0].param_groups, self.parameter_groups(), strict=True):
+            group["peak_lr"] = configured["peak_lr"]
+            group["weight_decay"] = configured["weight_decay"]
 
     def on_train_batch_start(self, batch: Views, batch_idx: int) -> None:
         """Set every group's learning rate for this step: a function of the step, so that nothing can be lost."""

@@ -151,6 +151,17 @@ def test_stopped_at_any_step_and_resumed_it_ends_bit_identical(name, tmp_path):
         assert different == [], f"stopped after step {stop}"
 
 
+def test_a_learning_rate_changed_on_resuming_is_used(name, tmp_path):
+    fit(name, tmp_path, stop_after=STEPS + 1)
+    model, data = build(name, optimizer=OptimizerConfig(name="sgd", lr=0.01, weight_decay=0.5))
+    run = trainer()
+    run.fit(model, datamodule=data, ckpt_path=RunFolder(tmp_path).last, weights_only=True)
+    main = run.optimizers[0].param_groups[0]
+    assert main["peak_lr"] == 0.01 * 64 / 256
+    assert main["lr"] <= main["peak_lr"]
+    assert main["weight_decay"] == 0.5
+
+
 def test_the_views_can_go_through_as_one_batch(name):
     model, data = build(name, views_in_one_batch=True)
     data.setup()
