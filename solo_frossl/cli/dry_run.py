@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from torch import Tensor, nn
 
 from solo_frossl.cli.errors import ConfigError
-from solo_frossl.cli.parser import Parsed, build_trainer
+from solo_frossl.cli.parser import Instances, Parsed, build_trainer
 
 
 class _Watch(Callback):
@@ -59,12 +59,15 @@ def _shape(x: Tensor) -> str:
     return " x ".join(map(str, x.shape))
 
 
-def dry_run(parsed: Parsed, trainer_arguments: Callable[..., dict[str, Any]]) -> int:
+def dry_run(
+    parsed: Parsed, trainer_arguments: Callable[..., dict[str, Any]], check_views: Callable[[Instances], None]
+) -> int:
     """Run one step of each kind and print shapes, parameter counts, memory and the estimated time of the whole run.
 
     Args:
         parsed: the checked configuration.
         trainer_arguments: makes the Trainer's keyword arguments from the configuration's, callbacks and loggers.
+        check_views: refuses a number of views that the method cannot take.
 
     Returns:
         The exit code, 0.
@@ -72,10 +75,12 @@ def dry_run(parsed: Parsed, trainer_arguments: Callable[..., dict[str, Any]]) ->
     Raises:
         ConfigError: the data is missing or does not fit the configuration.
     """
-    if "download" in parsed.config.data:
+    download = parsed.config.data.get("download", False)
+    if download:
         parsed.config.data.download = False
     seed_everything(parsed.config.seed_everything, verbose=False)
     built = parsed.instantiate()
+    check_views(built)
     watch = _Watch()
     epochs = built.trainer["max_epochs"] or 1
     limits = {"max_epochs": 1, "limit_train_batches": 1, "limit_val_batches": 1, "enable_progress_bar": False}
@@ -84,7 +89,11 @@ def dry_run(parsed: Parsed, trainer_arguments: Callable[..., dict[str, Any]]) ->
     )
     try:
         trainer.fit(built.model, datamodule=built.data)
-    except (FileNotFoundError, ValueError) as error:
+    except FileNotFoundError as error:
+        if download:
+            raise ConfigError(f"a dry run downloads nothing, and the data is not there yet: {error}") from error
+        raise ConfigError(str(error)) from error
+    except ValueError as error:
         raise ConfigError(str(error)) from error
     if trainer.is_global_zero:
         print("\n".join(_report(parsed, built, trainer, watch, epochs)))

@@ -82,8 +82,8 @@ def _add_options(parser: LightningArgumentParser) -> None:
     parser.add_argument(
         "--augment",
         action="store_true",
-        help="Train the classifier on augmented views (data.views), through the frozen backbone in every epoch, instead"
-        " of on features extracted once.",
+        help="Train the classifier on augmented images (crop and flip, or --data.views given here), through the frozen"
+        " backbone in every epoch, instead of on features extracted once.",
     )
     parser.add_argument(
         "--baselines", action="store_true", help="Also measure the same backbone untrained, and raw pixels."
@@ -102,6 +102,8 @@ def _linear(argv: list[str], scratch: Path) -> int:
     which.add_argument("--runs_dir", default="runs")
     own, _ = which.parse_known_args(argv)
     source = _find_source(own.checkpoint, own.runs_dir, scratch)
+    if "--augment" in argv and not any(argument.startswith("--data.views") for argument in argv):
+        argv = [*argv, "--data.views", "[{recipe: crop_only}]"]
     parsed = build_cli(
         [*(["--config", str(source.config)] if source.config else []), *argv],
         methods=METHODS,
@@ -144,9 +146,7 @@ def _find_source(checkpoint: str, runs_dir: str, scratch: Path) -> Source:
 def _probe(source: Source, parsed: Parsed) -> int:
     started = time.monotonic()
     options, seed = parsed.config, parsed.config.seed_everything
-    device = torch.device(
-        ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
-    )
+    device = _device(options.device)
     built = parsed.instantiate()
     data, config, knn = built.data, built.options.linear, built.options.knn
     backbone = _backbone(parsed, seed).to(device)
@@ -163,7 +163,7 @@ def _probe(source: Source, parsed: Parsed) -> int:
     batches = None
     if options.augment:
         config = replace(config, batch_size=data.batch_size)
-        batches = augmented_batches(backbone, data.train_dataloader(), data.make_views, device, precision)
+        batches = augmented_batches(backbone, data.shuffled_labelled_dataloader(), data.make_views, device, precision)
     names = [str(name) for name in data.class_names]
     result = linear_probe(train, validation, names, config, seed=seed, batches=batches)
 
@@ -176,13 +176,30 @@ def _probe(source: Source, parsed: Parsed) -> int:
         measure = partial(linear_and_knn, class_names=names, linear=config, knn=knn, seed=seed)
         rows = []
         if source.weights is not None:
-            rows.append(measure("trained", train, validation))
+            rows.append(measure("trained", train, validation, linear_top1=result.top1))
         baseline = partial(measure, rates=BASELINE_RATES)
         rows.append(baseline("untrained", *(features(_backbone(parsed, seed).to(device)))))
         rows.append(baseline("raw pixels", *features(nn.Flatten())))
         print("\n" + summary_table(rows))
     print(f"\n{time.monotonic() - started:.0f} s. Written to {out}: linear.json, confusion.png")
     return 0
+
+
+def _device(name: str) -> torch.device:
+    """The device of a name; ``auto`` is a GPU where there is one.
+
+    Raises:
+        ConfigError: there is no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"command line: --device {name} is not here ({reason}); give auto, cpu, cuda, ...") from error
+    return device
 
 
 def _backbone(parsed: Parsed, seed: int) -> nn.Module:

@@ -3,6 +3,8 @@
 import argparse
 import logging
 import os
+import secrets
+import shutil
 import sys
 import tempfile
 import time
@@ -22,7 +24,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from solo_frossl.cli.dry_run import dry_run
 from solo_frossl.cli.errors import ConfigError, one_message
-from solo_frossl.cli.parser import Parsed, build_cli, build_trainer
+from solo_frossl.cli.parser import Instances, Parsed, build_cli, build_trainer
 from solo_frossl.data import DATASETS
 from solo_frossl.methods import METHODS
 from solo_frossl.probe import EffectiveRank, KNNConfig, OnlineKNN
@@ -50,6 +52,8 @@ TRAINER_DEFAULTS = {
     "log_every_n_steps": 1,
     "enable_model_summary": False,
 }
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16", "None")
+"""What the Trainer's precision may be: the views are float32 tensors, so the weights must be too."""
 RUN_KEYS = ("name", "runs_dir", "wandb", "wandb_project", "checkpoint")
 """Top-level keys that only pretraining has."""
 _RUN_VARIABLE = "SOLO_FROSSL_RUN_FOLDER"
@@ -97,8 +101,7 @@ def _pretrain(argv: list[str]) -> int:
     run = None
     if own.resume is not None:
         run = _run_to_resume(own.resume, argv)
-        if "--config" not in argv:
-            argv = ["--config", str(run.config), *argv]
+        argv = ["--config", str(run.config), *argv]
     parsed = build_cli(
         argv,
         methods=METHODS,
@@ -111,7 +114,7 @@ def _pretrain(argv: list[str]) -> int:
         prog=PROGRAM,
     )
     if own.dry_run:
-        return dry_run(parsed, trainer_arguments)
+        return dry_run(parsed, trainer_arguments, check_views)
     return _run(parsed, run)
 
 
@@ -129,6 +132,7 @@ def _run_to_resume(which: str, argv: list[str]) -> RunFolder:
 def _run(parsed: Parsed, run: RunFolder | None) -> int:
     seed_everything(parsed.config.seed_everything, verbose=False)
     built = parsed.instantiate()
+    check_views(built)
     options = built.options
     resuming = run is not None
     checkpoint_path = None
@@ -139,12 +143,14 @@ def _run(parsed: Parsed, run: RunFolder | None) -> int:
         run = _start_run(options.runs_dir, options.name or f"{parsed.config.dataset}-{parsed.config.method}")
     guard = NonFiniteGuard(last_checkpoint=run.last)
     metrics = EpochCSV(run.metrics)
+    keeper = RunCheckpoint(run, options.checkpoint, parsed.resolved, guard, metrics)
+    announce = _Announce(parsed, run, checkpoint_path)
     try:
         trainer = build_trainer(
             **trainer_arguments(
                 built.trainer,
                 callbacks=[
-                    _Announce(parsed, run, checkpoint_path),
+                    announce,
                     SeedEachStep(parsed.config.seed_everything),
                     guard,
                     Throughput(),
@@ -152,40 +158,69 @@ def _run(parsed: Parsed, run: RunFolder | None) -> int:
                     OnlineKNN(options.knn),
                     EffectiveRank(),
                     EpochTable(),
-                    RunCheckpoint(run, options.checkpoint, parsed.resolved, guard, metrics),
+                    keeper,
                 ],
                 loggers=[metrics, *(_wandb(run, parsed, options) if options.wandb else [])],
             ),
         )
-    except ConfigError:
-        if not resuming and rank_zero_only.rank == 0:
-            run.path.rmdir()
-        raise
-    if rank_zero_only.rank == 0:
-        _write_config(run, parsed.resolved)
-    started = time.monotonic()
-    try:
+        started = time.monotonic()
         trainer.fit(built.model, datamodule=built.data, ckpt_path=checkpoint_path, weights_only=True)
     except SIGTERMException:
-        _say(f"\nStopped by SIGTERM after step {trainer.global_step}; saved. Go on with: --resume {run.path}")
+        _say(f"\nStopped by SIGTERM; saved after step {keeper.saved_step}. Go on with: --resume {run.path}")
         return 0
-    except (NonFiniteError, CheckpointError, FileNotFoundError, ValueError) as error:
+    except (NonFiniteError, CheckpointError, OSError, ValueError) as error:
         print(f"{PROGRAM}: error: {error}", file=sys.stderr)
         return 1
+    except SystemExit:  # what the Trainer makes of Ctrl-C
+        if announce.started and keeper.saved_step is not None:
+            _say(f"\nInterrupted; step {keeper.saved_step} is saved. Go on with: --resume {run.path}")
+        raise
     finally:
-        if metrics.rows:
-            draw_curves(run.metrics, run.curves)
-    if trainer.interrupted:
-        return 1
+        if not announce.started and not resuming and rank_zero_only.rank == 0:
+            shutil.rmtree(run.path)
+        _draw(metrics, run)
     _say(_footer(run, trainer, time.monotonic() - started))
     return 0
+
+
+def _draw(metrics: EpochCSV, run: RunFolder) -> None:
+    """The picture of the curves; a run is not lost for want of it."""
+    if metrics.rows:
+        try:
+            draw_curves(run.metrics, run.curves)
+        except OSError as error:
+            print(f"{PROGRAM}: {run.curves} could not be written: {error}", file=sys.stderr)
+
+
+def check_views(built: Instances) -> None:
+    """Refuse more or fewer views than the method compares.
+
+    Raises:
+        ConfigError: naming both.
+    """
+    try:
+        built.model.check_views(sum(view.count for view in built.data.views))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def trainer_arguments(given: dict[str, Any], callbacks: list[Callback], loggers: list[Logger]) -> dict[str, Any]:
     """Keyword arguments for the Trainer: what the configuration gives, with the run's own callbacks and loggers.
 
     SyncBatchNorm stays off where there is no GPU, for it runs only there.
+
+    Raises:
+        ConfigError: an argument that these runs cannot keep their word under.
     """
+    if given["max_steps"] != -1:
+        raise ConfigError(
+            f"trainer.max_steps is {given['max_steps']}: a run is counted in epochs, on which its schedule rests; set"
+            " trainer.max_epochs, and trainer.limit_train_batches for shorter epochs"
+        )
+    if (given["max_epochs"] or 0) < 1:
+        raise ConfigError(f"trainer.max_epochs is {given['max_epochs']}: it must be at least 1")
+    if str(given["precision"]) not in PRECISIONS:
+        raise ConfigError(f"trainer.precision is {given['precision']}: it must be one of {', '.join(PRECISIONS)}")
     on_gpu = torch.cuda.is_available() and given["accelerator"] in ("auto", "gpu", "cuda")
     progress_bar = given["enable_progress_bar"]
     return given | {
@@ -250,7 +285,7 @@ def _wandb(run: RunFolder, parsed: Parsed, options: Any) -> list[Logger]:
     if offline:
         _say(f"W&B has no API key: logging offline; later: wandb sync {run.path}/wandb/offline-run-*")
     logger = WandbLogger(
-        name=run.path.name, id=run.path.name, save_dir=run.path, project=options.wandb_project, offline=offline
+        name=run.path.name, id=_wandb_id(run), save_dir=run.path, project=options.wandb_project, offline=offline
     )
     if rank_zero_only.rank == 0:
         logger.experiment.config.update(parsed.resolved, allow_val_change=True)
@@ -259,14 +294,29 @@ def _wandb(run: RunFolder, parsed: Parsed, options: Any) -> list[Logger]:
     return [logger]
 
 
+def _wandb_id(run: RunFolder) -> str:
+    """An id that no other run has, kept in the run's folder so that a resumed run goes on under it."""
+    file = run.path / "wandb-id.txt"
+    if rank_zero_only.rank == 0 and not file.exists():
+        file.write_text(secrets.token_hex(8), encoding="utf-8")
+    return file.read_text(encoding="utf-8") if file.exists() else run.path.name
+
+
 class _Announce(Callback):
-    """Says what is about to be trained, once the data is known."""
+    """Says what is about to be trained, and writes the configuration once nothing refuses to start."""
 
     def __init__(self, parsed: Parsed, run: RunFolder, checkpoint_path: Path | None) -> None:
         self.parsed, self.run, self.checkpoint_path = parsed, run, checkpoint_path
+        self.started = False
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Data, Trainer and checkpoint have been accepted: from now on the folder stands for this configuration."""
+        self.started = True
+        if trainer.is_global_zero:
+            _write_config(self.run, self.parsed.resolved)
 
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Print two lines."""
+        """Print a few lines."""
         data, config = trainer.datamodule, self.parsed.config
         parameters = sum(p.numel() for p in module.parameters())
         _say(
@@ -274,13 +324,19 @@ class _Announce(Callback):
             f" batch {data.batch_size}, {parameters / 1e6:.1f} M parameters, {trainer.world_size} process(es) on"
             f" {module.device.type}"
         )
+        if data.streaming_because:
+            _say(f"images are streamed: {data.streaming_because}")
+        if trainer.world_size > 1 and module.device.type == "cpu" and self.parsed.config.trainer.sync_batchnorm:
+            _say("BatchNorm sees the images of each process by itself: SyncBatchNorm runs only on GPUs")
         _say(f"run folder: {self.run.path}" + (f", from {self.checkpoint_path.name}" if self.checkpoint_path else ""))
 
 
 def _footer(run: RunFolder, trainer: Trainer, seconds: float) -> str:
     files = [p for p in (run.last, run.best, run.metrics, run.curves, run.config) if p.exists()]
+    skipped = trainer.datamodule.num_skipped
     return (
-        f"\n{trainer.current_epoch} epochs, {seconds:.0f} s. Written to {run.path}: "
+        (f"\n{skipped:,} unreadable images were skipped" if skipped else "")
+        + f"\n{trainer.current_epoch} epochs, {seconds:.0f} s. Written to {run.path}: "
         + ", ".join(str(p.relative_to(run.path)) for p in files)
         + f"\nNext: python main_linear.py --checkpoint {run.path}"
     )

@@ -31,17 +31,19 @@ class EpochOrder:
         count: images in the training set.
         batch_size: images of all processes together per step.
         seed: the run's seed.
+        positions: ``(count,)`` int64, where these images are in their dataset; None: they are the whole of it.
 
     Raises:
         ValueError: fewer images than one batch takes.
     """
 
-    def __init__(self, count: int, batch_size: int, seed: int) -> None:
+    def __init__(self, count: int, batch_size: int, seed: int, positions: Tensor | None = None) -> None:
         if count < batch_size:
             raise ValueError(
                 f"{count} training images do not fill one batch of {batch_size}: set data.batch_size to at most {count}"
             )
         self.count, self.batch_size, self.seed = count, batch_size, seed
+        self.positions = positions
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -63,6 +65,7 @@ class EpochOrder:
                 f"by the {processes} processes: choose a multiple of {processes}"
             )
         order = torch.randperm(self.count, generator=generator(self.seed, "order", self.epoch))
+        order = order if self.positions is None else self.positions[order]
         whole = order[: len(self) * self.batch_size].view(len(self), processes, -1)
         return list(whole[:, process])
 
@@ -173,7 +176,6 @@ class Stream:
             ValueError: an image is unreadable under ``on_error: raise``, or all images of one batch are.
         """
         self._parts[:] = [part.tolist() for part in parts]
-        known = len(self.unreadable)
         for pixels, shapes, index, failures in self._loader:
             if failures and (self.on_error == "raise" or not len(index)):
                 raise ValueError(
@@ -183,11 +185,10 @@ class Stream:
                     + ": replace or delete the file"
                     + (", or set data.on_error to skip" if self.on_error == "raise" else "")
                 )
+            if failures and not self.unreadable:
+                warnings.warn(f"skipped the unreadable image {failures[0]}; more are counted in silence", stacklevel=2)
             self.unreadable.update(failures)
             yield _unpack(pixels, shapes), self.labels[index], index
-        if len(self.unreadable) > known:
-            example = min(map(str, self.unreadable))
-            warnings.warn(f"skipped {len(self.unreadable)} unreadable images, for example {example}", stacklevel=2)
 
 
 class _Reader(Dataset):

@@ -5,7 +5,6 @@ from typing import ClassVar, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from solo_frossl.augment import Augment, View
@@ -125,6 +124,8 @@ class ImageDataModule(LightningDataModule):
         self._labelled: Resident | Stream | None = None
         self._val: Resident | Stream | None = None
         self._skipped_on_loading = 0
+        self.streaming_because: str | None = None
+        """Why images are streamed, when that was decided automatically."""
 
     def sources(self) -> tuple[Source, Source]:
         """Training and validation images, all of them, ``self.resize`` applied; sets ``class_names``."""
@@ -178,7 +179,7 @@ class ImageDataModule(LightningDataModule):
         self.image_size = min(shapes[0][1:])
 
     def _fits_in_memory(self, sources: list[Source], shapes: list[tuple[int, int, int] | None]) -> bool:
-        """Whether the images are to be resident; logs the reason when the choice was automatic and is not."""
+        """Whether the images are to be resident; notes the reason when the choice was automatic and is not."""
         if self.residency == "stream":
             return False
         if None in shapes:
@@ -188,15 +189,15 @@ class ImageDataModule(LightningDataModule):
                     f"{reason}, so they cannot lie in one tensor: set data.resize to the side that all shall have, "
                     "or data.residency to stream"
                 )
-            rank_zero_info(f"Streaming images: {reason}; with data.resize they could lie in memory.")
+            self.streaming_because = f"{reason}; with data.resize they could lie in memory"
             return False
         files = [(s, shape) for s, shape in zip(sources, shapes, strict=True) if isinstance(s, FileSource)]
         need = sum(len(source) * torch.Size(shape).numel() for source, shape in files)
         room = MEMORY_FRACTION * free_memory() / self._local_processes()
         if self.residency == "auto" and need > room:
-            rank_zero_info(
-                f"Streaming images: decoded they take {need / 1e9:.1f} GB, and {room / 1e9:.1f} GB of free memory may "
-                "be used by each process."
+            self.streaming_because = (
+                f"decoded they take {need / 1e9:.1f} GB, and {room / 1e9:.1f} GB of free memory may be used by each"
+                " process"
             )
             return False
         return True
@@ -275,11 +276,23 @@ class ImageDataModule(LightningDataModule):
         Raises:
             ValueError: no training image has a label.
         """
-        reader = self._reader("_labelled")
-        positions = (reader.labels >= 0).nonzero().flatten().cpu()
+        return EvaluationLoader(self._reader("_labelled"), self._labelled_positions(), self.eval_batch_size)
+
+    def shuffled_labelled_dataloader(self) -> TrainLoader:
+        """The labelled training images in a new order each epoch, for a classifier trained on augmented images.
+
+        Raises:
+            ValueError: no training image has a label, or fewer than a batch have.
+        """
+        positions = self._labelled_positions()
+        order = EpochOrder(len(positions), self.batch_size, self.seed, positions)
+        return TrainLoader(self._reader("_train"), order)
+
+    def _labelled_positions(self) -> Tensor:
+        positions = (self._reader("_labelled").labels >= 0).nonzero().flatten().cpu()
         if not len(positions):
             raise ValueError("no training image has a label, so there is nothing to fit a classifier or a k-NN to")
-        return EvaluationLoader(reader, positions, self.eval_batch_size)
+        return positions
 
     # ------------------------------------------------------------------------------------- from batches to the model
 

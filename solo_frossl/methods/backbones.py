@@ -37,23 +37,27 @@ STEMS = {
 """The named stems; CIFAR's padding is 1, so that a 32 x 32 image gives a 32 x 32 feature map."""
 
 
-def build_backbone(name: str, stem: Literal["imagenet", "cifar"] | Stem = "imagenet", channels: int = 3) -> nn.Module:
+def build_backbone(
+    name: str,
+    stem: Literal["imagenet", "cifar"] | Stem = "imagenet",
+    channels: int = 3,
+    zero_init_residual: bool = False,
+) -> nn.Module:
     """A randomly initialised timm backbone that maps images ``(B, channels, H, W)`` to features ``(B, F)``.
-
-    The last BatchNorm of a residual branch starts at one, as in torchvision and the papers' code; timm alone would
-    start it at zero.
 
     Args:
         name: any timm model, for example ``resnet18``.
         stem: ``imagenet`` leaves the model as it is; ``cifar`` (3x3, stride 1, padding 1, no max-pool) and a
             :class:`Stem` replace the first layers of a ResNet.
         channels: channels of the images.
+        zero_init_residual: start the last BatchNorm of a ResNet's residual branches at zero, as timm does, instead of
+            at one, as torchvision and the code of the papers' tables do.
 
     Returns:
         The module; its ``num_features`` is F.
 
     Raises:
-        ValueError: the name is unknown, or the model has no ResNet stem to replace.
+        ValueError: the name is unknown, or the model is no ResNet and is asked for what only a ResNet has.
 
     >>> build_backbone("resnet18", "cifar").conv1.stride
     (1, 1)
@@ -63,7 +67,9 @@ def build_backbone(name: str, stem: Literal["imagenet", "cifar"] | Stem = "image
         hint = f"; did you mean {', '.join(near)}?" if near else ""
         raise ValueError(f"backbone is {name!r}, which timm does not have{hint}")
     backbone = timm.create_model(name, num_classes=0, in_chans=channels)
-    if isinstance(backbone, ResNet):
+    if zero_init_residual and not isinstance(backbone, ResNet):
+        raise ValueError(f"zero_init_residual is for ResNets, and the backbone is {name!r}")
+    if isinstance(backbone, ResNet) and not zero_init_residual:
         for norm in (m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)):
             nn.init.ones_(norm.weight)
     if stem != "imagenet":

@@ -19,6 +19,7 @@ class BarlowTwins(Method):
     """
 
     loss_terms = ("on_diagonal", "off_diagonal")
+    max_views = 2
 
     def __init__(self, *, off_diagonal_weight: float = 0.0051, scale: float = 0.1, **kwargs) -> None:
         super().__init__(**kwargs)
@@ -27,8 +28,6 @@ class BarlowTwins(Method):
 
     def objective(self, views: list[Tensor]) -> Objective:
         """Distance of the cross-correlation from the identity."""
-        if len(views) != 2:
-            raise ValueError(f"Barlow Twins compares two views, got {len(views)}: set data.views to two")
         features, embeddings = self.embed(views)
         on_diagonal, off_diagonal = barlow_twins_terms(*embeddings)
         loss = self.scale * (on_diagonal + self.off_diagonal_weight * off_diagonal)

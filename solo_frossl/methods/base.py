@@ -59,6 +59,8 @@ class Method(LightningModule):
         backbone: any timm model name.
         stem: first layers of a ResNet backbone: ``imagenet`` (7x7, stride 2, max-pool), ``cifar`` (3x3, stride 1, no
             max-pool), or the three values of a custom one.
+        zero_init_residual: start the residual branches of a ResNet at zero; a high learning rate without warm-up needs
+            it, while the papers' tables were trained without.
         projector: sizes of the projector.
         optimizer: optimiser and its peak learning rates.
         schedule: learning rate over the run.
@@ -73,11 +75,15 @@ class Method(LightningModule):
     loss_terms: ClassVar[tuple[str, ...]] = ()
     """Names of the terms that :meth:`objective` returns; each is logged as ``train/<name>``."""
 
+    max_views: ClassVar[int | None] = None
+    """Views that the objective compares at most; None for any number. Two is the least."""
+
     def __init__(
         self,
         *,
         backbone: str = "resnet18",
         stem: Literal["imagenet", "cifar"] | Stem = "imagenet",
+        zero_init_residual: bool = False,
         projector: ProjectorConfig = ProjectorConfig(),
         optimizer: OptimizerConfig = OptimizerConfig(),
         schedule: ScheduleConfig = ScheduleConfig(),
@@ -88,7 +94,7 @@ class Method(LightningModule):
         batch_size: int = 256,
     ) -> None:
         super().__init__()
-        self.backbone = build_backbone(backbone, stem, channels)
+        self.backbone = build_backbone(backbone, stem, channels, zero_init_residual)
         self.projector = build_projector(self.backbone.num_features, projector)
         self.classifier = OnlineClassifier(self.backbone.num_features, num_classes) if num_classes else None
         self.optimizer_config = optimizer
@@ -113,6 +119,16 @@ class Method(LightningModule):
             views: V tensors ``(B, C, S_v, S_v)`` float32, normalised.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define objective(views)")
+
+    def check_views(self, number: int) -> None:
+        """Refuse a number of views that the objective does not compare.
+
+        Raises:
+            ValueError: naming the method and the remedy.
+        """
+        if number < 2 or (self.max_views is not None and number > self.max_views):
+            wanted = "two views" if self.max_views == 2 else "two views or more"
+            raise ValueError(f"{type(self).__name__} compares {wanted}, and data.views makes {number}")
 
     # -------------------------------------------------------------------------------------------------- the networks
 
@@ -148,6 +164,7 @@ class Method(LightningModule):
 
     def training_step(self, batch: Views, batch_idx: int) -> dict[str, Tensor | dict[str, Tensor]]:
         """One step: the objective plus the online classifier's cross entropy on detached features."""
+        self.check_views(len(batch.views))
         objective = self.objective(batch.views)
         total = objective.loss
         self.epoch_means["loss"].update(objective.loss.detach())
@@ -199,10 +216,10 @@ class Method(LightningModule):
         return build_optimizer(self.optimizer_config, self.parameter_groups())
 
     def on_train_start(self) -> None:
-        """Peak learning rates are the configuration's: a checkpoint restores those of the run that wrote it."""
-        for group, configured in zip(self.trainer.optimizers[0].param_groups, self.parameter_groups(), strict=True):
-            group["peak_lr"] = configured["peak_lr"]
-            group["weight_decay"] = configured["weight_decay"]
+        """The optimiser's options are the configuration's: a checkpoint restores those of the run that wrote it."""
+        configured = self.configure_optimizers().param_groups
+        for group, options in zip(self.trainer.optimizers[0].param_groups, configured, strict=True):
+            group.update({name: value for name, value in options.items() if name not in ("params", "lr")})
 
     def on_train_batch_start(self, batch: Views, batch_idx: int) -> None:
         """Set every group's learning rate for this step: a function of the step, so that nothing can be lost."""

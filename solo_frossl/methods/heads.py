@@ -65,7 +65,7 @@ class OnlineClassifier(nn.Linear):
         Returns:
             A scalar; 0 when no sample of the global batch is labelled. Its mean over processes is the global mean.
         """
-        labelled = distributed.reduce_sum((label >= 0).sum().to(logits[0].dtype))
+        labelled = distributed.reduce_sum((label >= 0).sum().float())
         total = torch.stack([F.cross_entropy(x, label, ignore_index=-1, reduction="sum") for x in logits]).mean()
         return total * distributed.world_size() / labelled.clamp(min=1)
 

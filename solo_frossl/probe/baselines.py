@@ -41,6 +41,7 @@ def linear_and_knn(
     knn: KNNConfig = KNNConfig(),
     rates: tuple[float, ...] = (1.0,),
     seed: int = 0,
+    linear_top1: float | None = None,
 ) -> FeatureQuality:
     """Measure features by linear probe, k-NN and effective rank.
 
@@ -49,13 +50,14 @@ def linear_and_knn(
 
     Args:
         name: what the features are.
-        train: clean training features of all processes.
-        validation: validation features of all processes.
+        train: clean training features.
+        validation: validation features.
         class_names: the classes.
         linear: how the linear probe is trained.
         knn: how neighbours vote.
         rates: factors on ``linear.learning_rate`` to try, ``BASELINE_RATES`` for a baseline.
         seed: the run's seed.
+        linear_top1: percent, where the linear probe was made already.
     """
     scores = knn_classify(
         validation.features,
@@ -65,10 +67,12 @@ def linear_and_knn(
         temperature=knn.temperature,
         num_classes=len(class_names),
     )
-    configs = [replace(linear, learning_rate=rate * linear.learning_rate) for rate in rates]
+    if linear_top1 is None:
+        configs = [replace(linear, learning_rate=rate * linear.learning_rate) for rate in rates]
+        linear_top1 = max(linear_probe(train, validation, class_names, config, seed=seed).top1 for config in configs)
     return FeatureQuality(
         name=name,
-        linear_top1=max(linear_probe(train, validation, class_names, config, seed=seed).top1 for config in configs),
+        linear_top1=linear_top1,
         knn_top1=float(knn_accuracy(scores, validation.label)),
         dimension=train.features.shape[1],
         effective_rank=float(effective_rank(covariance_eigenvalues(validation.features))),

@@ -19,14 +19,13 @@ from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
 
 from solo_frossl.batch import Batch, Views
-from solo_frossl.distributed import rank, reduce_mean, world_size
 from solo_frossl.methods.base import evaluating
 from solo_frossl.optim import ScheduleConfig, learning_rate
 from solo_frossl.probe.features import Features
 from solo_frossl.seeding import generator
 
 EpochBatches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
-"""From the epoch, from 0, to this process's part of each of its batches: features ``(B, F)`` and labels ``(B,)``."""
+"""From the epoch, from 0, to its batches: features ``(B, F)`` and labels ``(B,)``."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class LinearConfig:
 
     Args:
         epochs: passes over the training images.
-        batch_size: images of all processes together per step.
+        batch_size: images per step.
         learning_rate: peak learning rate of SGD per 256 images of the batch.
         momentum: momentum of SGD.
         weight_decay: L2 penalty on the classifier's weight and bias.
@@ -75,8 +74,8 @@ def shuffled_batches(train: Features, batch_size: int, seed: int) -> EpochBatche
     """Batches of features extracted once, in an order that depends on (seed, epoch) only.
 
     Args:
-        train: the same on every process, see :meth:`Features.gathered`; rows without a label are left out.
-        batch_size: rows of all processes together per batch; the last batch of an epoch may be smaller.
+        train: features of the training images; rows without a label are left out.
+        batch_size: rows of a batch; the last batch of an epoch may be smaller.
         seed: the run's seed.
     """
     train = train.labelled()
@@ -84,8 +83,7 @@ def shuffled_batches(train: Features, batch_size: int, seed: int) -> EpochBatche
     def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.randperm(len(train.label), generator=generator(seed, "linear", epoch)).to(train.label.device)
         for rows in order.split(batch_size):
-            own = rows.tensor_split(world_size())[rank()]
-            yield train.features[own], train.label[own]
+            yield train.features[rows], train.label[rows]
 
     return batches
 
@@ -101,7 +99,7 @@ def augmented_batches(
 
     Args:
         backbone: maps views ``(B, C, S, S)`` to features ``(B, F)``.
-        loader: yields this process's part of each training batch; ``loader.sampler.set_epoch`` chooses the epoch.
+        loader: yields training batches; ``loader.sampler.set_epoch`` chooses the epoch.
         prepare: turns such a batch, on the device already, into augmented views; every view counts as an image.
         device: where the backbone is.
         precision: makes the context of each forward pass.
@@ -124,11 +122,10 @@ def fit_linear(
     num_classes: int,
     config: LinearConfig,
     device: torch.device | str,
-    on_epoch: Callable[[int, Tensor], None] | None = None,
 ) -> nn.Linear:
-    """A linear classifier that minimises the mean cross entropy over the labelled rows of each global batch.
+    """A linear classifier that minimises the mean cross entropy over the labelled rows of each batch.
 
-    The objective is convex, so training starts from zero. Processes average their gradients and end with equal weights.
+    The objective is convex, so training starts from zero.
 
     Args:
         batches: training batches by epoch.
@@ -136,7 +133,6 @@ def fit_linear(
         num_classes: number of classes C.
         config: optimiser, schedule and epochs.
         device: where to train.
-        on_epoch: called after every epoch with its number, from 0, and the mean loss of this process's batches.
 
     Raises:
         FloatingPointError: the weights are no longer finite.
@@ -150,17 +146,11 @@ def fit_linear(
     weights = list(classifier.parameters())
     for epoch in range(config.epochs):
         optimizer.param_groups[0]["lr"] = config.rate(epoch)
-        losses = []
         for features, label in batches(epoch):
             summed = F.cross_entropy(classifier(features), label, ignore_index=-1, reduction="sum")
-            counted = reduce_mean((label >= 0).sum().float()).clamp(min=1 / world_size())
-            loss = summed / counted
-            for weight, gradient in zip(weights, torch.autograd.grad(loss, weights), strict=True):
-                weight.grad = reduce_mean(gradient)
+            optimizer.zero_grad()
+            (summed / (label >= 0).sum().clamp(min=1)).backward()
             optimizer.step()
-            losses.append(loss.detach())
-        if on_epoch is not None:
-            on_epoch(epoch, torch.stack(losses).mean())
     if not all(weight.isfinite().all() for weight in weights):
         raise FloatingPointError(
             f"the linear probe diverged: lower linear.learning_rate ({config.learning_rate} per 256 images)"
@@ -213,8 +203,8 @@ def evaluate_linear(
 
     Args:
         classifier: F features to C scores.
-        train: clean training features of all processes.
-        validation: validation features of all processes; rows without a label are left out.
+        train: clean training features.
+        validation: validation features; rows without a label are left out.
         class_names: C names, different from each other.
 
     Raises:
@@ -253,8 +243,8 @@ def linear_probe(
     """Train a linear classifier on features and evaluate it.
 
     Args:
-        train: clean training features of all processes.
-        validation: validation features of all processes.
+        train: clean training features.
+        validation: validation features.
         class_names: the classes.
         config: optimiser, schedule and epochs.
         seed: the run's seed; the result is a function of it.

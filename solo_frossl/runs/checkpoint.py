@@ -129,6 +129,8 @@ class RunCheckpoint(Checkpoint):
         self.metrics = metrics
         self.monitor = monitor
         self.best_value = float("-inf")
+        self.saved_step: int | None = None
+        """Optimiser steps that the newest checkpoint of this process has; None before the first."""
 
     def state_dict(self) -> dict[str, Any]:
         """The best value so far."""
@@ -141,6 +143,10 @@ class RunCheckpoint(Checkpoint):
     def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the configuration into the file."""
         checkpoint["config"] = self.resolved
+
+    def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Forget the metrics of the epoch before, which the Trainer would show again for what this one leaves out."""
+        trainer.callback_metrics.clear()
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *args) -> None:
         """Save within an epoch; the epoch's last batch is left to its end, which validates first."""
@@ -158,29 +164,45 @@ class RunCheckpoint(Checkpoint):
         if self.metrics is not None:
             row = {name: float(metric) for name, metric in trainer.callback_metrics.items()}
             self.metrics.log_metrics({**row, "epoch": trainer.current_epoch})
-        self.save(trainer, module)
-        if is_best and trainer.is_global_zero:
-            link = self.run.best.with_name("best.ckpt.part")
-            link.unlink(missing_ok=True)
-            try:
-                os.link(self.run.last, link)
-            except OSError:  # a file system without hard links
-                link.write_bytes(self.run.last.read_bytes())
-            os.replace(link, self.run.best)
+        self.save(trainer, module, is_best)
 
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
-        """Save on SIGTERM, which the Trainer raises between two batches."""
-        if isinstance(exception, SIGTERMException) and not trainer.validating:
+        """Save on SIGTERM, which the Trainer raises between two batches.
+
+        When these are batches of validation, the resumed run goes on with the next epoch, and the accuracies of this
+        one stay unknown.
+        """
+        if isinstance(exception, SIGTERMException):
             self.save(trainer, module)
 
-    def save(self, trainer: Trainer, module: LightningModule) -> None:
-        """Write ``last``, keeping the one before as ``previous``; all processes call it."""
+    def save(self, trainer: Trainer, module: LightningModule, is_best: bool = False) -> None:
+        """Write ``last``, keeping the one before as ``previous``; all processes call it.
+
+        Args:
+            trainer: the Trainer.
+            module: the method.
+            is_best: keep the same file as ``best`` too; before it becomes ``last``, which says that it was the best.
+        """
         self.guard.check(trainer)
         assert_finite_weights(trainer, module)
         new = self.run.last.with_name("new.ckpt")
         trainer.save_checkpoint(new)
         if trainer.is_global_zero:
+            if is_best:
+                _link(new, self.run.best)
             if self.run.last.exists():
                 os.replace(self.run.last, self.run.previous)
             os.replace(new, self.run.last)
+        self.saved_step = trainer.global_step
         trainer.strategy.barrier("checkpoint")
+
+
+def _link(file: Path, name: Path) -> None:
+    """Give a file a second name, whatever had that name before."""
+    link = name.with_name(name.name + ".part")
+    link.unlink(missing_ok=True)
+    try:
+        os.link(file, link)
+    except OSError:  # a file system without hard links
+        link.write_bytes(file.read_bytes())
+    os.replace(link, name)

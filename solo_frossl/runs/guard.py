@@ -52,6 +52,11 @@ class NonFiniteGuard(Callback):
             self._pending = _Seen(values, None, list(terms), where)
             self.check(trainer)
 
+    def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Look at the last step and at its weights, before their features are measured."""
+        self.check(trainer)
+        assert_finite_weights(trainer, module)
+
     def check(self, trainer: Trainer) -> None:
         """Look at what is still unseen.
 
@@ -84,7 +89,7 @@ def assert_finite_weights(trainer: Trainer, module: LightningModule) -> None:
         NonFiniteError: naming the first such parameter.
     """
     weights = [p.detach() for p in module.parameters() if p.is_floating_point()]
-    if bool(torch.stack([norm.isfinite() for norm in torch._foreach_norm(weights)]).all()):
+    if bool(torch.stack(torch._foreach_norm(weights, float("inf"))).isfinite().all()):
         return
     name = next(n for n, p in module.named_parameters() if not bool(p.detach().isfinite().all()))
     raise NonFiniteError(

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from solo_frossl.cli import linear, pretrain
+from solo_frossl.cli import linear, main, pretrain
 from solo_frossl.runs import read_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +54,49 @@ def test_what_the_trainer_refuses_leaves_no_folder(tmp_path):
     with pytest.raises(SystemExit):
         pretrain(arguments(tmp_path, "--trainer.accelerator=abacus"))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["--data.batch_size=100000"], "do not fill one batch"),
+        (["--data.views=[{recipe: digits, count: 3}]"], "BarlowTwins compares two views, and data.views makes 3"),
+        (["--trainer.max_steps=10"], "trainer.max_steps is 10"),
+        (["--trainer.max_epochs=0"], "trainer.max_epochs is 0"),
+        (["--trainer.precision=bf16-true"], "trainer.precision is bf16-true"),
+    ],
+)
+def test_a_run_that_cannot_start_leaves_no_folder(tmp_path, capsys, wrong, message):
+    try:
+        code = pretrain(arguments(tmp_path, *wrong, method="barlow_twins"))
+    except SystemExit as stop:
+        code = stop.code
+    assert code in (1, 2)
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_refused_resume_leaves_the_configuration_alone(tmp_path, capsys):
+    assert pretrain(arguments(tmp_path, "--trainer.max_epochs=1", "--checkpoint.every_n_steps=3")) == 0
+    os.replace(tmp_path / "r/checkpoints/previous.ckpt", tmp_path / "r/checkpoints/last.ckpt")  # in mid-epoch
+    kept = (tmp_path / "r/config.yaml").read_text()
+    more = [f"--runs_dir={tmp_path}", "--resume=r"]
+    assert pretrain([*more, "--data.batch_size=32"]) == 1
+    assert "saved after 3 of 4 batches" in capsys.readouterr().err
+    assert (tmp_path / "r/config.yaml").read_text() == kept
+    assert pretrain([*more, "--trainer.max_epochs=2"]) == 0
+    assert yaml.safe_load((tmp_path / "r/config.yaml").read_text())["trainer"]["max_epochs"] == 2
+
+
+def test_a_configuration_given_on_resuming_lies_over_the_run_s_own(tmp_path):
+    """In both ways of writing it."""
+    assert pretrain(arguments(tmp_path, "--trainer.max_epochs=1")) == 0
+    (tmp_path / "more.yaml").write_text("trainer:\n  max_epochs: 2\n")
+    for given in (["--config", str(tmp_path / "more.yaml")], [f"--config={tmp_path}/more.yaml"]):
+        assert pretrain([f"--runs_dir={tmp_path}", "--resume=r", *given]) == 0
+        config = yaml.safe_load((tmp_path / "r/config.yaml").read_text())
+        assert (config["trainer"]["max_epochs"], config["data"]["subset"]) == (2, 256)
+    assert len(rows(tmp_path)) == 2
 
 
 def weights(folder):
@@ -172,14 +215,17 @@ def test_two_processes_run_and_share_one_folder(tmp_path, method):
 def test_wandb_without_a_key_runs_offline(tmp_path):
     output = finish(start(tmp_path, "--wandb", "--trainer.max_epochs=1"))
     assert "wandb sync" in output
-    assert list((tmp_path / "r/wandb").glob("offline-run-*/*.wandb"))
+    (file,) = (tmp_path / "r/wandb").glob("offline-run-*/*.wandb")
+    assert (tmp_path / "r/wandb-id.txt").read_text() in file.name  # not the folder's name, which another run may have
 
 
 def test_a_diverging_run_says_where_and_keeps_the_last_good_checkpoint(tmp_path, capsys):
     code = pretrain(arguments(tmp_path, "--model.optimizer.lr=1e30", "--model.schedule.warmup_epochs=0"))
     error = capsys.readouterr().err
     assert code == 1
-    assert "not finite" in error
+    assert "train/" in error
+    assert "is not finite at epoch 0, batch " in error
+    assert "No checkpoint was written yet" in error
     assert "Traceback" not in error
     assert not (tmp_path / "r/checkpoints/last.ckpt").exists()
 
@@ -237,6 +283,24 @@ def test_the_linear_probe_of_a_run_and_its_baselines(uninterrupted, tmp_path, ca
     error = capsys.readouterr().err
     assert "missing from the checkpoint: " in error
     assert "layer1.0.conv1.weight is (32, 32, 3, 3), must be (64, 64, 3, 3)" in error
+
+
+def test_the_untrained_backbone_with_augmented_training(tmp_path, capsys, monkeypatch):
+    """By the console script."""
+    command = arguments(tmp_path, "--linear.epochs=2", "--device=cpu", "--augment", "--checkpoint=untrained")
+    command = [argument for argument in command if not argument.startswith(("--name", "--trainer"))]
+    monkeypatch.setattr(sys, "argv", ["solo-frossl", "linear", *command])
+    assert main() == 0
+    assert "linear probe of the untrained backbone on digits" in capsys.readouterr().out
+    result = json.loads((tmp_path / "untrained-linear/linear.json").read_text())
+    assert (result["num_train"], result["num_features"]) == (256, 96)
+
+
+def test_a_device_that_is_not_here(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        linear([f"--runs_dir={tmp_path}", "--device=cuda:99"])
+    assert stop.value.code == 2
+    assert "--device cuda:99 is not here" in capsys.readouterr().err
 
 
 def test_probing_what_is_not_there(tmp_path, capsys):

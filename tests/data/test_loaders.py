@@ -208,8 +208,9 @@ class TestStream:
         truncate(tmp_path / "05.png")
         truncate(tmp_path / "07.png")
         stream = Stream(source, workers=0, on_error="skip", training=True)
-        with pytest.warns(UserWarning, match=r"skipped 2 unreadable images, for example .*05\.png"):
-            ((image, label, index),) = list(stream.batches([torch.tensor([5, 2, 7])]))
+        with pytest.warns(UserWarning, match=r"skipped the unreadable image .*05\.png"):
+            image, label, index = next(stream.batches([torch.tensor([5, 2, 7])]))  # a Trainer never asks for the end
+        assert len(stream.unreadable) == 2
         assert index.tolist() == label.tolist() == [6, 2, 0]
         assert image[0].equal(source.read(6))
         with warnings.catch_warnings():
@@ -220,7 +221,7 @@ class TestStream:
         source = files(8)
         truncate(tmp_path / "05.png")
         stream = Stream(source, workers=0, on_error="skip")
-        with pytest.warns(UserWarning, match="skipped 1 unreadable"):
+        with pytest.warns(UserWarning, match="skipped the unreadable"):
             ((image, _, index),) = list(stream.batches([torch.tensor([4, 5, 6])]))
         assert index.tolist() == [4, 6]
         assert len(image) == 2
@@ -245,7 +246,7 @@ class TestLoad:
     def test_skips_and_counts(self, tmp_path, files, truncate):
         source = files(8)
         truncate(tmp_path / "05.png")
-        with pytest.warns(UserWarning, match="skipped 1"):
+        with pytest.warns(UserWarning, match="skipped the"):
             images, labels, unreadable = load(source, (3, 12, 12), workers=0, on_error="skip")
         assert labels.tolist() == [0, 1, 2, 3, 4, 6, 7]
         assert images[5].equal(source.read(6))

@@ -29,6 +29,14 @@ def test_residual_branches_start_at_one_as_in_torchvision():
     assert all((m.weight == 1).all() for m in norms if isinstance(m, nn.BatchNorm2d))
 
 
+def test_residual_branches_start_at_zero_when_asked():
+    backbone = build_backbone("resnet18", zero_init_residual=True)
+    assert all((m.weight == 0).all() for n, m in backbone.named_modules() if n.endswith("bn2"))
+    assert (backbone.bn1.weight == 1).all()
+    with pytest.raises(ValueError, match="zero_init_residual is for ResNets"):
+        build_backbone("convnext_atto", zero_init_residual=True)
+
+
 def test_parameters_are_as_many_as_a_resnet18_has_without_its_classifier():
     assert sum(p.numel() for p in build_backbone("resnet18").parameters()) == 11_689_512 - 513_000
 

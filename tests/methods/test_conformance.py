@@ -1,16 +1,20 @@
 """What every method must hold; a new method is found by itself."""
 
 import copy
+import os
+import signal
 
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from solo_frossl.augment import View
 from solo_frossl.data import Digits
 from solo_frossl.methods import METHODS
 from solo_frossl.methods.heads import ProjectorConfig
 from solo_frossl.optim import OptimizerConfig, ScheduleConfig
+from solo_frossl.report import EpochCSV
 from solo_frossl.runs import (
     AtomicCheckpointIO,
     CheckpointConfig,
@@ -18,6 +22,7 @@ from solo_frossl.runs import (
     RunCheckpoint,
     RunFolder,
     SeedEachStep,
+    read_checkpoint,
 )
 
 EPOCHS, STEPS = 3, 4
@@ -138,6 +143,39 @@ def fit(name, folder, stop_after=None, resume=None):
     return copy.deepcopy(model.state_dict()) | {"epoch": run.current_epoch, "step": run.global_step}
 
 
+class TerminateInValidation(Callback):
+    """Sends SIGTERM to this process while an epoch's validation is under way."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_validation_batch_start(self, trainer, module, batch, batch_idx, dataloader_idx=0):
+        if trainer.current_epoch == self.epoch and batch_idx == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.slow
+def test_terminated_in_validation_it_loses_no_training(tmp_path):
+    def run(folder, *more, resume=None):
+        model, data = build("frossl")
+        data.eval_batch_size = 64
+        guard, metrics = NonFiniteGuard(), EpochCSV(folder / "metrics.csv")
+        keeper = RunCheckpoint(RunFolder(folder), CheckpointConfig(every_n_steps=0), {}, guard, metrics)
+        run = trainer(guard, keeper, *more)
+        run.fit(model, datamodule=data, ckpt_path=resume, weights_only=True)
+        return model.state_dict(), metrics.rows
+
+    whole, rows = run(tmp_path / "whole")
+    with pytest.raises(SIGTERMException):
+        run(tmp_path / "r", TerminateInValidation(epoch=1))
+    assert read_checkpoint(RunFolder(tmp_path / "r").last)["global_step"] == 2 * STEPS
+    resumed, resumed_rows = run(tmp_path / "r", resume=RunFolder(tmp_path / "r").last)
+    assert [key for key in whole if not torch.equal(whole[key], resumed[key])] == []
+    for epoch, row in rows.items():  # what the interrupted validation would have measured stays empty
+        expected = {k: v for k, v in row.items() if epoch != 1 or k.startswith("train/")}
+        assert resumed_rows[epoch] == expected
+
+
 @pytest.mark.slow
 def test_stopped_at_any_step_and_resumed_it_ends_bit_identical(name, tmp_path):
     whole = fit(name, tmp_path / "whole")
@@ -153,13 +191,14 @@ def test_stopped_at_any_step_and_resumed_it_ends_bit_identical(name, tmp_path):
 
 def test_a_learning_rate_changed_on_resuming_is_used(name, tmp_path):
     fit(name, tmp_path, stop_after=STEPS + 1)
-    model, data = build(name, optimizer=OptimizerConfig(name="sgd", lr=0.01, weight_decay=0.5))
+    model, data = build(name, optimizer=OptimizerConfig(name="sgd", lr=0.01, weight_decay=0.5, momentum=0.3))
     run = trainer()
     run.fit(model, datamodule=data, ckpt_path=RunFolder(tmp_path).last, weights_only=True)
     main = run.optimizers[0].param_groups[0]
     assert main["peak_lr"] == 0.01 * 64 / 256
     assert main["lr"] <= main["peak_lr"]
     assert main["weight_decay"] == 0.5
+    assert main["momentum"] == 0.3
 
 
 def test_the_views_can_go_through_as_one_batch(name):

@@ -143,20 +143,6 @@ def test_augmented_training_sends_each_epochs_views_through_the_frozen_backbone(
     torch.testing.assert_close(next(iter(batches(1)))[0][:8], expected)
 
 
-def test_reports_every_epoch():
-    seen = []
-    fit_linear(
-        shuffled_batches(problem(), 32, 0),
-        12,
-        7,
-        LinearConfig(epochs=3),
-        "cpu",
-        lambda e, x: seen.append((e, float(x))),
-    )
-    assert [e for e, _ in seen] == [0, 1, 2]
-    assert seen[2][1] < seen[0][1] < np.log(7)
-
-
 def test_a_baseline_gets_the_best_of_several_rates():
     """Noisy features of large norm, as raw pixels are, on which the probe's own rate overshoots."""
     data = problem(noise=3.0), problem(noise=3.0, seed=1)

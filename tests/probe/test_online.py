@@ -9,6 +9,7 @@ from lightning.pytorch import Trainer
 
 from solo_frossl.probe import EffectiveRank, KNNConfig, OnlineKNN, extract_features, knn_accuracy, knn_classify
 from solo_frossl.report import EpochCSV
+from solo_frossl.runs import CheckpointConfig, NonFiniteGuard, RunCheckpoint, RunFolder
 from solo_frossl.spectrum import covariance_eigenvalues, effective_rank
 
 
@@ -64,6 +65,26 @@ def test_chosen_epochs(data, method, tmp_path, every, epochs):
     assert all("spectrum/effective_rank" in row for row in rows.values())
 
 
+def test_an_epoch_shows_only_what_it_measured(data, method, tmp_path):
+    """The Trainer would show the last k-NN accuracy again; the checkpoint callback writes the row."""
+    history = EpochCSV(tmp_path / "metrics.csv")
+    keeper = RunCheckpoint(RunFolder(tmp_path), CheckpointConfig(), {}, NonFiniteGuard(), history)
+    Trainer(
+        accelerator="cpu",
+        max_epochs=5,
+        logger=history,
+        callbacks=[OnlineKNN(KNNConfig(every_n_epochs=2)), EffectiveRank(), keeper],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        check_val_every_n_epoch=1,
+        use_distributed_sampler=False,
+        log_every_n_steps=1,
+    ).fit(method, datamodule=data)
+    assert [e for e, row in history.rows.items() if "knn/top1" in row] == [1, 3, 4]
+    assert len(history.rows) == 5
+
+
 def test_a_sanity_check_is_not_measured(data, method, tmp_path):
     seen = []
     data.labelled_train_dataloader = lambda real=data.labelled_train_dataloader: seen.append(1) or real()
@@ -78,7 +99,7 @@ def test_without_classes_there_is_only_the_rank(data, method, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_measure_what_one_does(tmp_path):
-    """Real processes: k-NN, effective rank, gathered features, and the linear probe, plain and augmented."""
+    """Real processes: k-NN, effective rank and gathered features."""
     script = Path(__file__).with_name("two_processes.py")
     results = []
     for processes in (1, 2):
