@@ -78,6 +78,23 @@ def reduce_mean(x: Tensor) -> Tensor:
     return _ReduceSum.apply(x) / world_size() if is_distributed() else x
 
 
+def shared_permutation(
+    count: int, device: torch.device | str = "cpu", generator: torch.Generator | None = None
+) -> Tensor:
+    """A random permutation ``(count,)`` that is the same on every process: the one that rank 0 draws.
+
+    It is drawn on the CPU, so that it is the same on any device. Every process draws, which keeps its generator in step
+    with the others'; the sum over processes leaves rank 0's.
+
+    Args:
+        count: length.
+        device: where the permutation is to be.
+        generator: CPU generator; torch's global one by default.
+    """
+    order = torch.randperm(count, generator=generator)
+    return reduce_sum((order if rank() == 0 else torch.zeros_like(order)).to(device))
+
+
 @torch.no_grad()
 def gather_ragged(x: Tensor) -> Tensor:
     """Rows of all processes in rank order, without gradient; the number of rows may differ between processes."""

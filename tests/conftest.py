@@ -77,7 +77,7 @@ class GlooPool:
         self.starts += 1
         rendezvous = f"file://{self.folder / f'rendezvous{self.starts}'}"
         root = str(Path(__file__).resolve().parent.parent)
-        path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+        path = os.pathsep.join([root, f"{root}/tests", *filter(None, [os.environ.get("PYTHONPATH")])])
         with Listener(family="AF_UNIX") as listener:
             for rank in range(2):
                 environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", ADDRESS: listener.address}

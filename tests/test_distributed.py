@@ -52,6 +52,12 @@ def ragged(sizes):
     return d.gather_ragged(torch.arange(n * 2).reshape(n, 2) + 100 * d.rank())
 
 
+def permutation(count):
+    torch.manual_seed(d.rank())
+    order = d.shared_permutation(count)
+    return order, torch.rand(())
+
+
 def ddp_gradients(x, weight):
     """The convention: a loss of gathered values, then the mean of gradients over processes."""
     weight = weight.clone().requires_grad_()
@@ -139,3 +145,15 @@ class TestPool:
     def test_functions_that_cannot_travel_are_refused(self, gloo_pool):
         with pytest.raises(ValueError, match="top level"):
             gloo_pool.run(lambda: None)
+
+
+def test_a_permutation_is_rank_0_s_on_every_process(gloo_pool):
+    order, after = permutation(50)
+    assert order.sort().values.tolist() == list(range(50))
+    (first, first_after), (second, second_after) = gloo_pool.run(permutation, 50)
+    assert torch.equal(first, order)
+    assert torch.equal(second, order)
+    assert first_after == after
+    torch.manual_seed(1)
+    torch.randperm(50)
+    assert second_after == torch.rand(())  # the other process drew too

@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,7 +71,6 @@ def _add_options(parser: LightningArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint",
         type=str,
-        default="untrained",
         help="What to probe: a run folder, the name of a run (its newest), a checkpoint file, or 'untrained' for"
         " the backbone of --config with random weights.",
     )
@@ -98,10 +97,20 @@ def _add_options(parser: LightningArgumentParser) -> None:
 
 def _linear(argv: list[str], scratch: Path) -> int:
     which = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    which.add_argument("--checkpoint", default="untrained")
+    which.add_argument("--checkpoint")
     which.add_argument("--runs_dir", default="runs")
     own, _ = which.parse_known_args(argv)
-    source = _find_source(own.checkpoint, own.runs_dir, scratch)
+    asked = {"-h", "--help"}.intersection(argv) or any(a.startswith("--print_config") for a in argv)
+    if own.checkpoint is None and not asked:
+        raise ConfigError("--checkpoint is needed: a run folder, a run's name, a checkpoint file, or 'untrained'")
+    if training := next(
+        (a for a in argv if a.startswith(("--trainer", "--model.optimizer", "--model.schedule"))), None
+    ):
+        raise ConfigError(
+            f"command line: {training} is an option of pretraining; those of the probe are --linear.epochs,"
+            " --linear.learning_rate, ..., --device and --bf16"
+        )
+    source = _find_source(own.checkpoint or "untrained", own.runs_dir, scratch)
     if "--augment" in argv and not any(argument.startswith("--data.views") for argument in argv):
         argv = [*argv, "--data.views", "[{recipe: crop_only}]"]
     parsed = build_cli(
@@ -127,7 +136,7 @@ def _find_source(checkpoint: str, runs_dir: str, scratch: Path) -> Source:
     try:
         if path.is_file():
             content = read_checkpoint(path)
-            config = scratch / "config.yaml"
+            config = scratch / "configuration-in-the-checkpoint.yaml"
             config.write_text(yaml.safe_dump(content.get("config", {}), sort_keys=False), encoding="utf-8")
             run_folder = path.parent.parent if (path.parent.parent / "config.yaml").is_file() else path.parent
             return Source(str(path), config, content.get("state_dict", {}), run_folder / "linear")
@@ -168,8 +177,21 @@ def _probe(source: Source, parsed: Parsed) -> int:
     result = linear_probe(train, validation, names, config, seed=seed, batches=batches)
 
     out = Path(built.options.out or source.out)
-    out.mkdir(parents=True, exist_ok=True)
-    result.write(out / "linear.json", checkpoint=source.name, dataset=options.dataset, method=options.method, seed=seed)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"out is {out}, which cannot be made ({error}); choose another folder with --out") from error
+    about = {
+        "checkpoint": source.name,
+        "dataset": options.dataset,
+        "method": options.method,
+        "seed": seed,
+        "subset": data.subset,
+        "augment": options.augment,
+        "bf16": options.bf16,
+        "linear": asdict(config),
+    }
+    result.write(out / "linear.json", **about)
     draw_confusion(result.confusion, names, out / "confusion.png")
     print(_sentence(source, options.dataset, result))
     if options.baselines:
@@ -181,6 +203,7 @@ def _probe(source: Source, parsed: Parsed) -> int:
         rows.append(baseline("untrained", *(features(_backbone(parsed, seed).to(device)))))
         rows.append(baseline("raw pixels", *features(nn.Flatten())))
         print("\n" + summary_table(rows))
+        result.write(out / "linear.json", **about, baselines=[row._asdict() for row in rows])
     print(f"\n{time.monotonic() - started:.0f} s. Written to {out}: linear.json, confusion.png")
     return 0
 

@@ -27,7 +27,11 @@ DEFAULT_DATASET = "digits"
 LINKS_ON_PARSE = {"model.batch_size": "data.batch_size", "data.seed": "seed_everything"}
 """Keys that follow another key, where the classes have them."""
 
-LINKS_ON_INSTANTIATE = {"model.num_classes": "data.num_classes", "model.channels": "data.channels"}
+LINKS_ON_INSTANTIATE = {
+    "model.num_classes": "data.num_classes",
+    "model.channels": "data.channels",
+    "model.image_size": "data.image_size",
+}
 """Keys that follow an attribute of the data module, where the method has them."""
 
 FOLLOWED = LINKS_ON_PARSE | LINKS_ON_INSTANTIATE
@@ -107,7 +111,7 @@ class Parsed:
         component, leaves, text = keys[-1], list(self.config.keys()), _tidy(str(error))
         words = re.findall(r"[A-Za-z_][\w.]*\w", text)
         named = [key for word in words for key in leaves if f".{key}".endswith(f".{word}")]
-        places = [self.where(key) for key in (*named, component) if key.startswith(component)]
+        places = [self.where(key) for key in named if key.startswith(component)]
         place = next((f" ({place})" for place in places if place), "")
         parent, _, name = component.rpartition(".")
         if text.startswith(f"{name}."):
@@ -148,7 +152,7 @@ class _CLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         if problem := find_problem(parser, self.composed.values):
             place = f"{where}: " if (where := self.composed.where(problem.path)) else ""
-            raise ConfigError(f"{place}{dotted(problem.path)} {problem.text}")
+            raise ConfigError(f"{place}{dotted(problem.path)} {problem.text}{self._other_method()}")
         files = ["--config", yaml.safe_dump(self.composed.values, default_style='"')] if self.composed.values else []
         if not {"-h", "--help"}.isdisjoint(self.arguments):
             keys = parser.get_defaults().keys()
@@ -166,6 +170,16 @@ class _CLI(LightningCLI):
             problem = _find_in_arguments(parser, rest)
             raise ConfigError(f"command line: {problem}" if problem else _tidy(str(error))) from error
         self.config.pop("config", None)
+
+    def _other_method(self) -> str:
+        """A remark for files that are another method's than the one chosen."""
+        theirs, chosen = self.composed.get("method"), self.arguments[self.arguments.index("--method") + 1]
+        if theirs in (None, chosen):
+            return ""
+        return (
+            f". The configuration is for {theirs}, and --method is {chosen}: give the file of {chosen} for the same"
+            " dataset or, for a class of your own, only the dataset's dataset.yaml"
+        )
 
     def instantiate_classes(self) -> None:
         """Nothing yet: :meth:`Parsed.instantiate` does it."""
@@ -258,8 +272,10 @@ def _resolve(title: str, name: Any, known: Mapping[str, type], base: type) -> ty
         return known[name]
     if not isinstance(name, str) or "." not in name:
         near = difflib.get_close_matches(str(name), known, n=1)
-        meant = f"did you mean {near[0]}? " if near else ""
-        raise ConfigError(f"{title} {name} is not known; {meant}There are {', '.join(known)}, or a class's dotted path")
+        meant = f"did you mean {near[0]}? There are" if near else ""
+        raise ConfigError(
+            f"{title} {name} is not known; {meant or 'there are'} {', '.join(known)}, or a class's dotted path"
+        )
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     module, _, attribute = name.rpartition(".")

@@ -2,12 +2,16 @@
 
 import argparse
 import logging
+import netrc
 import os
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 import time
+import urllib.parse
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -166,16 +170,27 @@ def _run(parsed: Parsed, run: RunFolder | None) -> int:
         started = time.monotonic()
         trainer.fit(built.model, datamodule=built.data, ckpt_path=checkpoint_path, weights_only=True)
     except SIGTERMException:
-        _say(f"\nStopped by SIGTERM; saved after step {keeper.saved_step}. Go on with: --resume {run.path}")
-        return 0
+        by = "Ctrl-C" if announce.interrupted else "SIGTERM"
+        _say(f"\nStopped by {by}; saved after step {keeper.saved_step}. Go on with: --resume {run.path}")
+        return 130 if announce.interrupted else 0
     except (NonFiniteError, CheckpointError, OSError, ValueError) as error:
         print(f"{PROGRAM}: error: {error}", file=sys.stderr)
         return 1
-    except SystemExit:  # what the Trainer makes of Ctrl-C
-        if announce.started and keeper.saved_step is not None:
-            _say(f"\nInterrupted; step {keeper.saved_step} is saved. Go on with: --resume {run.path}")
+    except RuntimeError as error:
+        if not (resuming and "loading state_dict" in str(error)):
+            raise
+        print(
+            f"{PROGRAM}: error: {checkpoint_path} does not fit this model, which must not change on resuming:"
+            f" {_changes(run, parsed, 'model.') or error}",
+            file=sys.stderr,
+        )
+        return 1
+    except SystemExit:  # what the Trainer makes of a second Ctrl-C
+        saved = f"step {keeper.saved_step} is saved. Go on with: --resume {run.path}"
+        _say(f"\nInterrupted at once; {'nothing was saved yet' if keeper.saved_step is None else saved}")
         raise
     finally:
+        announce.restore()
         if not announce.started and not resuming and rank_zero_only.rank == 0:
             shutil.rmtree(run.path)
         _draw(metrics, run)
@@ -243,8 +258,12 @@ def _start_run(runs_dir: str, name: str) -> RunFolder:
         return RunFolder(Path(os.environ.get(_RUN_VARIABLE, Path(runs_dir) / name)))
     try:
         run = new_run(runs_dir, name)
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         raise ConfigError(str(error)) from error
+    except OSError as error:
+        raise ConfigError(
+            f"runs_dir is {runs_dir}, where no folder can be made ({error}); choose another with --runs_dir"
+        ) from error
     os.environ[_RUN_VARIABLE] = str(run.path)
     return run
 
@@ -265,10 +284,15 @@ def _write_config(run: RunFolder, resolved: dict[str, Any]) -> None:
 
 def _report_changes(run: RunFolder, parsed: Parsed) -> None:
     """Say which values of a resumed run differ from those it was started with."""
+    if changes := _changes(run, parsed):
+        _say(f"changed on resuming: {changes}")
+
+
+def _changes(run: RunFolder, parsed: Parsed, prefix: str = "") -> str:
+    """The values below a key that differ from those that the run was started with, in words."""
     before, now = (_flat(x) for x in (yaml.safe_load(run.config.read_text(encoding="utf-8")), parsed.resolved))
-    for key in sorted(before.keys() | now.keys()):
-        if before.get(key) != now.get(key):
-            _say(f"changed on resuming: {key} from {before.get(key)} to {now.get(key)}")
+    keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    return ", ".join(f"{key} from {before.get(key)} to {now.get(key)}" for key in keys if key.startswith(prefix))
 
 
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
@@ -278,11 +302,11 @@ def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _wandb(run: RunFolder, parsed: Parsed, options: Any) -> list[Logger]:
-    import wandb
     from lightning.pytorch.loggers import WandbLogger
 
-    offline = os.environ.get("WANDB_MODE") == "offline" or not (os.environ.get("WANDB_API_KEY") or wandb.api.api_key)
+    offline = os.environ.get("WANDB_MODE") == "offline" or not _wandb_key()
     if offline:
+        os.environ["WANDB_MODE"] = "offline"
         _say(f"W&B has no API key: logging offline; later: wandb sync {run.path}/wandb/offline-run-*")
     logger = WandbLogger(
         name=run.path.name, id=_wandb_id(run), save_dir=run.path, project=options.wandb_project, offline=offline
@@ -292,6 +316,17 @@ def _wandb(run: RunFolder, parsed: Parsed, options: Any) -> list[Logger]:
         logger.experiment.define_metric("epoch")
         logger.experiment.define_metric("*", step_metric="epoch")
     return [logger]
+
+
+def _wandb_key() -> bool:
+    """Whether there is an API key, where ``wandb login`` leaves it; asking wandb itself would make it insist on one."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urllib.parse.urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host or "") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
 
 
 def _wandb_id(run: RunFolder) -> str:
@@ -307,13 +342,29 @@ class _Announce(Callback):
 
     def __init__(self, parsed: Parsed, run: RunFolder, checkpoint_path: Path | None) -> None:
         self.parsed, self.run, self.checkpoint_path = parsed, run, checkpoint_path
-        self.started = False
+        self.started = self.interrupted = False
+        self._handler: Any = None
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Data, Trainer and checkpoint have been accepted: from now on the folder stands for this configuration."""
         self.started = True
         if trainer.is_global_zero:
             _write_config(self.run, self.parsed.resolved)
+        if threading.current_thread() is threading.main_thread():
+            self._handler = signal.signal(signal.SIGINT, self._stop_after_this_step)
+
+    def _stop_after_this_step(self, *args) -> None:
+        """The first Ctrl-C does what SIGTERM does; the next one is Python's own."""
+        self.restore()
+        self.interrupted = True
+        _say("\nStopping after this step; press Ctrl-C again to stop at once.")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def restore(self) -> None:
+        """Give Ctrl-C back its own meaning."""
+        if self._handler is not None:
+            signal.signal(signal.SIGINT, self._handler)
+            self._handler = None
 
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Print a few lines."""
@@ -328,17 +379,24 @@ class _Announce(Callback):
             _say(f"images are streamed: {data.streaming_because}")
         if trainer.world_size > 1 and module.device.type == "cpu" and self.parsed.config.trainer.sync_batchnorm:
             _say("BatchNorm sees the images of each process by itself: SyncBatchNorm runs only on GPUs")
+        warmup = self.parsed.config.model.schedule.warmup_epochs if "schedule" in self.parsed.config.model else 0
+        if warmup >= trainer.max_epochs:
+            _say(
+                f"note: the learning rate warms up over {warmup:g} epochs and the run has {trainer.max_epochs}, so it"
+                " never reaches its peak; see --model.schedule.warmup_epochs"
+            )
         _say(f"run folder: {self.run.path}" + (f", from {self.checkpoint_path.name}" if self.checkpoint_path else ""))
 
 
 def _footer(run: RunFolder, trainer: Trainer, seconds: float) -> str:
     files = [p for p in (run.last, run.best, run.metrics, run.curves, run.config) if p.exists()]
     skipped = trainer.datamodule.num_skipped
+    probe = f"\nNext: python main_linear.py --checkpoint {run.path}" if trainer.datamodule.num_classes else ""
     return (
         (f"\n{skipped:,} unreadable images were skipped" if skipped else "")
         + f"\n{trainer.current_epoch} epochs, {seconds:.0f} s. Written to {run.path}: "
         + ", ".join(str(p.relative_to(run.path)) for p in files)
-        + f"\nNext: python main_linear.py --checkpoint {run.path}"
+        + probe
     )
 
 

@@ -1,11 +1,13 @@
-"""Methods: one file each; every subclass of ``Method`` in this folder is found by itself."""
+"""Methods: one file each; every class in this folder that is a ``Method`` with nothing left abstract is found."""
 
 import importlib
+import inspect
 import pkgutil
 
-from solo_frossl.methods.base import Method, Objective
+from solo_frossl.methods.base import Method, Objective, Progress
+from solo_frossl.methods.momentum import MomentumMethod
 
-__all__ = ["METHODS", "Method", "Objective"]
+__all__ = ["METHODS", "Method", "MomentumMethod", "Objective", "Progress"]
 
 
 def _discover() -> dict[str, type[Method]]:
@@ -14,7 +16,7 @@ def _discover() -> dict[str, type[Method]]:
         module = importlib.import_module(f"{__name__}.{info.name}")
         for value in vars(module).values():
             own = isinstance(value, type) and value.__module__ == module.__name__
-            if own and issubclass(value, Method) and value is not Method:
+            if own and issubclass(value, Method) and not inspect.isabstract(value):
                 found[info.name] = value
     return dict(sorted(found.items()))
 

@@ -42,8 +42,12 @@ def build_backbone(
     stem: Literal["imagenet", "cifar"] | Stem = "imagenet",
     channels: int = 3,
     zero_init_residual: bool = False,
+    image_size: int = 224,
 ) -> nn.Module:
     """A randomly initialised timm backbone that maps images ``(B, channels, H, W)`` to features ``(B, F)``.
+
+    A model whose input size is fixed unless it is told otherwise (ViT and its like) is built for `image_size` and takes
+    other sizes too, as multi-crop needs: its positional embeddings are interpolated.
 
     Args:
         name: any timm model, for example ``resnet18``.
@@ -52,6 +56,7 @@ def build_backbone(
         channels: channels of the images.
         zero_init_residual: start the last BatchNorm of a ResNet's residual branches at zero, as timm does, instead of
             at one, as torchvision and the code of the papers' tables do.
+        image_size: side of the images, pixels.
 
     Returns:
         The module; its ``num_features`` is F.
@@ -66,7 +71,7 @@ def build_backbone(
         near = difflib.get_close_matches(name, timm.list_models(), n=3)
         hint = f"; did you mean {', '.join(near)}?" if near else ""
         raise ValueError(f"backbone is {name!r}, which timm does not have{hint}")
-    backbone = timm.create_model(name, num_classes=0, in_chans=channels)
+    backbone = _create(name, num_classes=0, in_chans=channels, img_size=image_size)
     if zero_init_residual and not isinstance(backbone, ResNet):
         raise ValueError(f"zero_init_residual is for ResNets, and the backbone is {name!r}")
     if isinstance(backbone, ResNet) and not zero_init_residual:
@@ -75,6 +80,16 @@ def build_backbone(
     if stem != "imagenet":
         _replace_stem(backbone, name, STEMS[stem] if isinstance(stem, str) else stem, channels)
     return backbone
+
+
+def _create(name: str, img_size: int, **kwargs) -> nn.Module:
+    """The model, with its input size left open where it can be."""
+    for flexible in ({"dynamic_img_size": True}, {"strict_img_size": False}):
+        try:
+            return timm.create_model(name, img_size=img_size, **flexible, **kwargs)
+        except TypeError:  # no such argument: this family does not fix its input size
+            continue
+    return timm.create_model(name, **kwargs)
 
 
 def _replace_stem(backbone: nn.Module, name: str, stem: Stem, channels: int) -> None:

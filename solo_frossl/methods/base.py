@@ -1,6 +1,8 @@
 """The base of every method: backbone, projector, online classifier, optimiser and what is logged."""
 
-from collections.abc import Iterator
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -32,6 +34,41 @@ class Objective(NamedTuple):
     embeddings: list[Tensor]
 
 
+class Progress(NamedTuple):
+    """Where in the run a training step is; schedules are functions of it.
+
+    Attributes:
+        step: optimiser steps taken before this one, from 0.
+        steps_per_epoch: optimiser steps in an epoch, at least 1.
+        total_steps: optimiser steps of the whole run, at least 1.
+    """
+
+    step: int = 0
+    steps_per_epoch: int = 1
+    total_steps: int = 1
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that this step is in, from 0."""
+        return self.step // self.steps_per_epoch
+
+    def cosine(self, start: float, end: float) -> float:
+        """A value that goes from `start` at step 0 to `end` at ``total_steps`` along half a cosine.
+
+        >>> [Progress(step, 1, 4).cosine(0.5, 1.0) for step in (0, 2, 4)]
+        [0.5, 0.75, 1.0]
+        """
+        return end - (end - start) * (1 + math.cos(math.pi * min(1.0, self.step / self.total_steps))) / 2
+
+    def linear(self, start: float, end: float, epochs: float) -> float:
+        """A value that goes from `start` to `end` in a straight line over the first `epochs`, then stays.
+
+        >>> [Progress(step, 2, 100).linear(0.0, 1.0, epochs=2) for step in (0, 2, 4, 9)]
+        [0.0, 0.5, 1.0, 1.0]
+        """
+        return end if not epochs else start + (end - start) * min(1.0, self.step / (epochs * self.steps_per_epoch))
+
+
 class Ratio(Metric):
     """A quotient of two sums over an epoch, kept in the checkpoint so that a resumed epoch counts its first half."""
 
@@ -52,7 +89,7 @@ class Ratio(Metric):
         return (self.numerator / self.denominator).float()
 
 
-class Method(LightningModule):
+class Method(LightningModule, ABC):
     """Base of every method; a subclass says its objective and names its terms.
 
     Args:
@@ -68,12 +105,16 @@ class Method(LightningModule):
             together; the papers' tables were trained with each view by itself.
         channels_last: keep images and convolution weights in channels-last order, which is faster on CPU and GPU.
         channels: channels of the images; follows the dataset.
+        image_size: side of the views, pixels; follows the dataset.
         num_classes: classes of the online classifier, 0 for none; follows the dataset.
         batch_size: images of all processes together per step, by which learning rates are scaled; follows the data.
     """
 
     loss_terms: ClassVar[tuple[str, ...]] = ()
     """Names of the terms that :meth:`objective` returns; each is logged as ``train/<name>``."""
+
+    unscheduled_modules: ClassVar[tuple[str, ...]] = ()
+    """Names of the learnable modules whose learning rate stays at its peak throughout."""
 
     max_views: ClassVar[int | None] = None
     """Views that the objective compares at most; None for any number. Two is the least."""
@@ -90,35 +131,45 @@ class Method(LightningModule):
         views_in_one_batch: bool = False,
         channels_last: bool = True,
         channels: int = 3,
+        image_size: int | None = None,
         num_classes: int = 10,
         batch_size: int = 256,
     ) -> None:
         super().__init__()
-        self.backbone = build_backbone(backbone, stem, channels, zero_init_residual)
+        self.backbone = build_backbone(backbone, stem, channels, zero_init_residual, image_size or 224)
         self.projector = build_projector(self.backbone.num_features, projector)
         self.classifier = OnlineClassifier(self.backbone.num_features, num_classes) if num_classes else None
         self.optimizer_config = optimizer
         self.schedule_config = schedule
         self.views_in_one_batch = views_in_one_batch
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.embedding_dimensions = projector.output
         self.batch_size = batch_size
+        self.progress = Progress()
         self.backbone.to(memory_format=self.memory_format)
         self.epoch_means = nn.ModuleDict({name: Ratio() for name in ("loss", *self.loss_terms)})
         if num_classes:
             self.epoch_means["online_top1"] = Ratio()
             self.val_accuracy = nn.ModuleDict(
-                {f"top{k}": _accuracy(num_classes, k) for k in (1, 5) if k == 1 or k < num_classes}
+                {f"top{k}": accuracy(num_classes, k) for k in (1, 5) if k == 1 or k < num_classes}
             )
 
     # ------------------------------------------------------------------------------------------ what a method says
 
+    @abstractmethod
     def objective(self, views: list[Tensor]) -> Objective:
         """The method's objective; every subclass says its own.
+
+        It is called once a training step, and may update buffers (a queue, a running mean). What depends on the time
+        of the run is a function of ``self.progress``.
 
         Args:
             views: V tensors ``(B, C, S_v, S_v)`` float32, normalised.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not define objective(views)")
+
+    def frozen_parameters(self) -> Sequence[nn.Parameter]:
+        """Learnable parameters that stand still at this step; their gradient is dropped. None by default."""
+        return ()
 
     def check_views(self, number: int) -> None:
         """Refuse a number of views that the objective does not compare.
@@ -188,16 +239,17 @@ class Method(LightningModule):
         features = self(batch.image)
         if self.classifier is not None:
             logits = self.classifier(features)
-            for accuracy in self.val_accuracy.values():
-                accuracy.update(logits, batch.label)
+            for name in ("top1", "top5"):
+                if name in self.val_accuracy:
+                    self.val_accuracy[name].update(logits, batch.label)
         return {"features": features, "label": batch.label}
 
     def on_validation_epoch_end(self) -> None:
         """Log ``online/top1`` and ``online/top5`` in percent."""
         if self.classifier is not None:
-            for name, accuracy in self.val_accuracy.items():
-                self.log(f"online/{name}", 100 * accuracy.compute(), sync_dist=True)
-                accuracy.reset()
+            for name, metric in self.val_accuracy.items():
+                self.log(f"online/{name}", 100 * metric.compute(), sync_dist=True)
+                metric.reset()
 
     # --------------------------------------------------------------------------------------------------- optimisation
 
@@ -208,7 +260,11 @@ class Method(LightningModule):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups of parameters with their peak learning rates: the learnable modules, and the online classifier."""
         return parameter_groups(
-            self.learnable_modules(), self.optimizer_config, self.batch_size, classifier=self.classifier
+            self.learnable_modules(),
+            self.optimizer_config,
+            self.batch_size,
+            classifier=self.classifier,
+            unscheduled=self.unscheduled_modules,
         )
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -222,19 +278,20 @@ class Method(LightningModule):
             group.update({name: value for name, value in options.items() if name not in ("params", "lr")})
 
     def on_train_batch_start(self, batch: Views, batch_idx: int) -> None:
-        """Set every group's learning rate for this step: a function of the step, so that nothing can be lost."""
+        """Note where in the run this step is, and set every group's learning rate: nothing that could be lost."""
         total = int(self.trainer.estimated_stepping_batches)
         epochs = self.trainer.max_epochs or 1
-        set_learning_rate(
-            self.trainer.optimizers[0],
-            self.schedule_config,
-            step=self.trainer.global_step,
-            steps_per_epoch=max(1, total // epochs),
-            total_steps=total,
-        )
+        self.progress = Progress(self.trainer.global_step, max(1, total // epochs), total)
+        set_learning_rate(self.trainer.optimizers[0], self.schedule_config, **self.progress._asdict())
+
+    def on_after_backward(self) -> None:
+        """Drop the gradients of what is frozen at this step."""
+        for parameter in self.frozen_parameters():
+            parameter.grad = None
 
 
-def _accuracy(num_classes: int, top_k: int) -> MulticlassAccuracy:
+def accuracy(num_classes: int, top_k: int) -> MulticlassAccuracy:
+    """Top-k accuracy over a validation set, leaving out the unlabelled; a fraction."""
     return MulticlassAccuracy(num_classes, top_k=top_k, average="micro", ignore_index=-1, validate_args=False)
 
 

@@ -1,7 +1,8 @@
-"""What stands on a backbone: the projector, and the online classifier that watches it learn."""
+"""What stands on a backbone: projector, predictor, prototypes, and the online classifier that watches it learn."""
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,13 +19,17 @@ class ProjectorConfig:
         hidden: width of its hidden layers.
         output: dimensions D of the embeddings.
         layers: number of linear layers, at least 1.
-        batch_norm: whether BatchNorm stands before each ReLU.
+        batch_norm: whether BatchNorm stands before each activation.
+        output_batch_norm: whether BatchNorm without scale and shift stands last.
+        activation: ``relu`` or ``gelu``, between the linear layers.
     """
 
     hidden: int = 2048
     output: int = 1024
     layers: int = 3
     batch_norm: bool = True
+    output_batch_norm: bool = False
+    activation: Literal["relu", "gelu"] = "relu"
 
     def __post_init__(self) -> None:
         for name in ("hidden", "output", "layers"):
@@ -33,7 +38,7 @@ class ProjectorConfig:
 
 
 def build_projector(num_features: int, config: ProjectorConfig) -> nn.Sequential:
-    """Linear layers with BatchNorm and ReLU between them, none after the last: ``(B, F)`` to ``(B, D)``.
+    """Linear layers with BatchNorm and an activation between them, none after the last: ``(B, F)`` to ``(B, D)``.
 
     >>> [type(layer).__name__ for layer in build_projector(512, ProjectorConfig(layers=2))]
     ['Linear', 'BatchNorm1d', 'ReLU', 'Linear']
@@ -44,9 +49,52 @@ def build_projector(num_features: int, config: ProjectorConfig) -> nn.Sequential
         layers.append(nn.Linear(fan_in, fan_out))
         if config.batch_norm:
             layers.append(nn.BatchNorm1d(fan_out))
-        layers.append(nn.ReLU(inplace=True))
-    layers.append(nn.Linear(widths[-2], widths[-1]))
+        layers.append(nn.ReLU(inplace=True) if config.activation == "relu" else nn.GELU())
+    layers.append(nn.Linear(widths[-2], widths[-1], bias=not config.output_batch_norm))
+    if config.output_batch_norm:
+        layers.append(nn.BatchNorm1d(widths[-1], affine=False))
     return nn.Sequential(*layers)
+
+
+@dataclass(frozen=True)
+class PredictorConfig:
+    """Sizes of the predictor, the network from the embeddings of one view to those of another.
+
+    Args:
+        hidden: width of its hidden layer.
+        batch_norm: whether BatchNorm stands before its ReLU.
+    """
+
+    hidden: int = 4096
+    batch_norm: bool = True
+
+    def __post_init__(self) -> None:
+        if self.hidden < 1:
+            raise ValueError(f"predictor.hidden is {self.hidden}: it must be at least 1")
+
+
+def build_predictor(dimensions: int, config: PredictorConfig) -> nn.Sequential:
+    """Two linear layers, ``(B, D)`` to ``(B, D)``."""
+    return build_projector(dimensions, ProjectorConfig(config.hidden, dimensions, 2, config.batch_norm))
+
+
+class Prototypes(nn.Module):
+    """Scores of embeddings against learnable unit vectors: ``(B, D)`` to cosines ``(B, K)``.
+
+    Args:
+        dimensions: D.
+        number: K, at least 2.
+    """
+
+    def __init__(self, dimensions: int, number: int) -> None:
+        super().__init__()
+        if number < 2:
+            raise ValueError(f"num_prototypes is {number}: it must be at least 2")
+        self.weight = nn.Parameter(nn.Linear(dimensions, number, bias=False).weight.detach())
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Cosines in [-1, 1]; gradient through the normalisation of both."""
+        return F.linear(F.normalize(embeddings, dim=1), F.normalize(self.weight, dim=1))
 
 
 class OnlineClassifier(nn.Linear):

@@ -1,6 +1,7 @@
 """LARS, parameter groups, and the learning rate as a closed form of the step."""
 
 from solo_frossl.optim.groups import (
+    REFERENCE_BATCH,
     OptimizerConfig,
     build_optimizer,
     exclude_bias_and_norm,
@@ -12,6 +13,7 @@ from solo_frossl.optim.schedule import ScheduleConfig, learning_rate, set_learni
 
 __all__ = [
     "LARS",
+    "REFERENCE_BATCH",
     "OptimizerConfig",
     "ScheduleConfig",
     "build_optimizer",

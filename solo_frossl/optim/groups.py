@@ -1,7 +1,7 @@
 """Which parameters learn how fast, and the optimiser over them."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -77,6 +77,7 @@ def parameter_groups(
     config: OptimizerConfig,
     batch_size: int,
     classifier: nn.Module | None = None,
+    unscheduled: Collection[str] = (),
 ) -> list[dict[str, Any]]:
     """Groups for :func:`build_optimizer`: what the objective trains, and the online classifier.
 
@@ -85,13 +86,19 @@ def parameter_groups(
         config: learning rates and weight decay.
         batch_size: images of the global batch; learning rates are multiplied by ``batch_size / 256``.
         classifier: online classifier, with a learning rate and weight decay of its own; None for none.
+        unscheduled: those of the modules whose learning rate stays at its peak.
 
     Returns:
-        ``main``, ``main excluded``, ``classifier`` and ``classifier excluded``, those that have parameters.
+        ``main``, ``unscheduled`` and ``classifier``, and each again as ``... excluded``, those that have parameters.
     """
     scale = batch_size / REFERENCE_BATCH
-    named = [(f"{key}.{name}", p) for key, module in modules.items() for name, p in module.named_parameters()]
-    groups = named_groups("main", named, config, peak_lr=config.lr * scale, weight_decay=config.weight_decay)
+    groups = []
+    for name, scheduled in (("main", True), ("unscheduled", False)):
+        keys = [key for key in modules if (key not in unscheduled) == scheduled]
+        named = [(f"{key}.{name}", p) for key in keys for name, p in modules[key].named_parameters()]
+        groups += named_groups(
+            name, named, config, peak_lr=config.lr * scale, weight_decay=config.weight_decay, scheduled=scheduled
+        )
     if classifier is not None:
         groups += named_groups(
             "classifier",

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
+from torch import Tensor, nn
 
 from solo_frossl.distributed import gather_ragged, reduce_sum
 from solo_frossl.probe.features import extract_features
@@ -13,12 +13,15 @@ from solo_frossl.spectrum import covariance_eigenvalues, effective_rank
 
 
 class _ValidationFeatures(Callback):
-    """Keeps what ``validation_step`` returns, ``features (B, F)`` and ``label (B,)``, until validation ends."""
+    """Keeps what ``validation_step`` returns until validation ends.
+
+    That is ``label (B,)``, ``features (B, F)`` and, where a target network is watched, ``target_features (B, F)``.
+    """
 
     def __init__(self) -> None:
         self._outputs: list[dict[str, Tensor]] = []
 
-    def measure(self, trainer: Trainer, module: LightningModule, features: Tensor, label: Tensor) -> None:
+    def measure(self, trainer: Trainer, module: LightningModule, outputs: dict[str, Tensor]) -> None:
         """Log what this process's validation features ``(N/W, F)`` and labels ``(N/W,)`` tell."""
         raise NotImplementedError
 
@@ -43,8 +46,7 @@ class _ValidationFeatures(Callback):
         """Measure, and forget the features."""
         outputs, self._outputs = self._outputs, []
         if outputs:
-            features = torch.cat([output["features"] for output in outputs]).float()
-            self.measure(trainer, module, features, torch.cat([output["label"] for output in outputs]))
+            self.measure(trainer, module, {key: torch.cat([output[key] for output in outputs]) for key in outputs[0]})
 
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
         """Forget the features of a validation that did not end."""
@@ -53,6 +55,8 @@ class _ValidationFeatures(Callback):
 
 class OnlineKNN(_ValidationFeatures):
     """Logs ``knn/top1`` in percent: validation images classified by their nearest clean training images.
+
+    Where a target network is watched, ``knn/target_top1`` is the same by its features.
 
     The validation features are those that ``validation_step`` computed; those of the labelled training images are
     extracted by the backbone in eval mode, at the run's precision. Each process classifies its own validation images
@@ -72,18 +76,32 @@ class OnlineKNN(_ValidationFeatures):
         due = every > 0 and (epochs_done % every == 0 or epochs_done == trainer.max_epochs)
         return due and trainer.datamodule.num_classes > 0 and super().wanted(trainer)
 
-    def measure(self, trainer: Trainer, module: LightningModule, features: Tensor, label: Tensor) -> None:
+    def measure(self, trainer: Trainer, module: LightningModule, outputs: dict[str, Tensor]) -> None:
         """Extract the bank, classify, and count over processes."""
+        self._classify(trainer, module, module, "top1", outputs["features"], outputs["label"])
+        if "target_features" in outputs:
+            target = module.target_backbone
+            self._classify(trainer, module, target, "target_top1", outputs["target_features"], outputs["label"])
+
+    def _classify(
+        self,
+        trainer: Trainer,
+        module: LightningModule,
+        backbone: nn.Module,
+        name: str,
+        features: Tensor,
+        label: Tensor,
+    ) -> None:
         data = trainer.datamodule
         bank = extract_features(
-            module,
+            backbone,
             data.labelled_train_dataloader(),
             lambda batch: data.on_after_batch_transfer(batch, 0),
             module.device,
             trainer.precision_plugin.val_step_context,
         ).gathered()
         scores = knn_classify(
-            features,
+            features.float(),
             bank.features,
             bank.label,
             k=self.config.k,
@@ -91,13 +109,13 @@ class OnlineKNN(_ValidationFeatures):
             num_classes=data.num_classes,
         )
         hits, counted = reduce_sum(knn_hits(scores, label))
-        module.log("knn/top1", 100 * hits / counted, sync_dist=True)
+        module.log(f"knn/{name}", 100 * hits / counted, sync_dist=True)
 
 
 class EffectiveRank(_ValidationFeatures):
     """Logs ``spectrum/effective_rank`` of the validation features after every epoch, from 1 to their dimension."""
 
-    def measure(self, trainer: Trainer, module: LightningModule, features: Tensor, label: Tensor) -> None:
+    def measure(self, trainer: Trainer, module: LightningModule, outputs: dict[str, Tensor]) -> None:
         """Effective rank of the features of all processes together."""
-        eigenvalues = covariance_eigenvalues(gather_ragged(features))
+        eigenvalues = covariance_eigenvalues(gather_ragged(outputs["features"].float()))
         module.log("spectrum/effective_rank", effective_rank(eigenvalues).float(), sync_dist=True)

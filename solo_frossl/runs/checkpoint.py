@@ -81,7 +81,7 @@ def newest_readable(run: RunFolder) -> Path | None:
         else:
             return path
     if candidates:
-        raise CheckpointError("no checkpoint can be resumed:\n  " + "\n  ".join(errors))
+        raise CheckpointError("no checkpoint of the run can be read:\n  " + "\n  ".join(errors))
     return None
 
 

@@ -82,5 +82,5 @@ def find_run(runs_dir: str | Path, name: str | None = None) -> RunFolder:
         runs = [p for p in runs if p.name in numbered]
     if not runs:
         which = f"no run named {name!r}" if name else "no run"
-        raise FileNotFoundError(f"{which} in {runs_dir.resolve()}: nothing to resume; start one without --resume")
+        raise FileNotFoundError(f"{which} in {runs_dir.resolve()}")
     return RunFolder(max(runs, key=lambda p: ((p / "config.yaml").stat().st_mtime_ns, p.name)))

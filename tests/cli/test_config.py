@@ -76,7 +76,7 @@ class TestLayers:
     def test_missing_method_names_the_ones_of_that_dataset(self, folder):
         write_layers(folder)
         with pytest.raises(ConfigError, match=r"configs/stl10/frossl\.yaml"):
-            find_layers("configs/stl10/simclr.yaml")
+            find_layers("configs/stl10/fossl.yaml")
 
     def test_a_folder_is_no_file(self, folder):
         write_layers(folder)

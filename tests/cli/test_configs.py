@@ -11,17 +11,25 @@ from solo_frossl.data import DATASETS
 from solo_frossl.methods import METHODS
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-PAIRS = [pytest.param(dataset, method, id=f"{dataset}/{method}") for dataset in DATASETS for method in METHODS]
+VARIANTS = {"frossl_no_logs": "frossl"}
+"""Configurations of a method that is not the method's own file."""
+METHOD_OF = {name: name for name in METHODS} | VARIANTS
+DATASET_OF = {"imagenet100": "folder"}
+"""Folders of configurations that are not named after their dataset's class."""
+FOLDERS = sorted(file.parent.name for file in CONFIGS.glob("*/dataset.yaml"))
+PAIRS = [pytest.param(folder, name, id=f"{folder}/{name}") for folder in FOLDERS for name in METHOD_OF]
 
 
 def build(config: str):
     return build_cli(["--config", config], methods=METHODS, datasets=DATASETS, add_arguments=lambda parser: None)
 
 
-@pytest.mark.parametrize(("dataset", "method"), PAIRS)
-def test_every_pair_is_a_valid_configuration(dataset, method):
-    parsed = build(f"configs/{dataset}/{method}.yaml")
-    assert (parsed.method_class, parsed.dataset_class) == (METHODS[method], DATASETS[dataset])
+@pytest.mark.parametrize(("folder", "name"), PAIRS)
+def test_every_pair_is_a_valid_configuration(folder, name):
+    parsed = build(f"configs/{folder}/{name}.yaml")
+    dataset = parsed.composed.get("dataset")
+    assert (parsed.method_class, parsed.dataset_class) == (METHODS[METHOD_OF[name]], DATASETS[dataset])
+    assert dataset == DATASET_OF.get(folder, folder)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -35,13 +43,13 @@ def test_what_a_method_s_file_says_is_what_is_built(method):
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*/*.yaml")), ids=lambda file: f"{file.parent.name}/{file.name}")
 def test_every_file_belongs_to_a_known_dataset_and_method(file):
-    assert file.parent.name in {*DATASETS, "methods"}
-    assert file.stem in {*METHODS, "dataset"}
+    assert file.parent.name in {*FOLDERS, "methods"}
+    assert file.stem in {*METHOD_OF, "dataset"}
 
 
-@pytest.mark.parametrize(("dataset", "method"), PAIRS)
-def test_a_pair_s_own_file_changes_something(dataset, method):
-    method_layer, dataset_layer, *own = compose([f"configs/{dataset}/{method}.yaml"]).layers
+@pytest.mark.parametrize(("folder", "name"), PAIRS)
+def test_a_pair_s_own_file_changes_something(folder, name):
+    method_layer, dataset_layer, *own = compose([f"configs/{folder}/{name}.yaml"]).layers
     below = _leaves(merge(method_layer.values, dataset_layer.values))
     for layer in own:
         again = [key for key, value in _leaves(layer.values).items() if below.get(key) == value]

@@ -36,9 +36,10 @@ def arguments(folder, *more, method="frossl"):
 
 
 def start(folder, *more, **kwargs):
-    """The main job in a process of its own."""
+    """The main job in a process of its own, of a user who has no W&B key."""
     command = [sys.executable, str(ROOT / "main_pretrain.py"), *arguments(folder, *more)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
+    environment |= {"OMP_NUM_THREADS": "1", "NETRC": str(folder / "no-netrc")}
     return subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kwargs
     )
@@ -64,6 +65,7 @@ def test_what_the_trainer_refuses_leaves_no_folder(tmp_path):
         (["--trainer.max_steps=10"], "trainer.max_steps is 10"),
         (["--trainer.max_epochs=0"], "trainer.max_epochs is 0"),
         (["--trainer.precision=bf16-true"], "trainer.precision is bf16-true"),
+        (["--method=frossl"], "is for barlow_twins, and --method is frossl: give the file of frossl"),
     ],
 )
 def test_a_run_that_cannot_start_leaves_no_folder(tmp_path, capsys, wrong, message):
@@ -198,6 +200,30 @@ def test_sigterm_saves_and_exits_cleanly(uninterrupted, tmp_path):
 
 
 @pytest.mark.slow
+def test_ctrl_c_saves_too(uninterrupted, tmp_path):
+    whole, _ = uninterrupted
+    process = start(tmp_path, "--checkpoint.every_n_steps=0")
+    while not (tmp_path / "r/checkpoints/last.ckpt").is_file() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 130, output
+    assert "press Ctrl-C again" in output
+    assert "Stopped by Ctrl-C; saved after step" in output
+    assert "Traceback" not in output
+    finish(start(tmp_path, "--resume"))
+    assert_identical(weights(whole), weights(tmp_path))
+
+
+def test_a_model_that_changed_is_not_resumed(tmp_path, capsys):
+    assert pretrain(arguments(tmp_path, "--trainer.max_epochs=1")) == 0
+    assert pretrain([f"--runs_dir={tmp_path}", "--resume=r", "--model.projector.hidden=32"]) == 1
+    error = capsys.readouterr().err
+    assert "must not change on resuming: model.projector.hidden from 64 to 32" in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["frossl", "barlow_twins"])
 def test_two_processes_run_and_share_one_folder(tmp_path, method):
     command = [sys.executable, str(ROOT / "main_pretrain.py")]
@@ -246,7 +272,7 @@ def test_a_dry_run_tells_and_writes_nothing(tmp_path, capsys, monkeypatch):
         (["--data.batch_size=many"], "batch_size"),
         (["--trainer.max_epoch=3"], "max_epochs"),
         (["--data.batch_size=100000"], "fill one batch"),
-        (["--resume=nothing-here"], "nothing to resume"),
+        (["--resume=nothing-here"], "no run named 'nothing-here'"),
         (["--trainer.accelerator=abacus"], "abacus"),
     ],
 )
@@ -271,6 +297,9 @@ def test_the_linear_probe_of_a_run_and_its_baselines(uninterrupted, tmp_path, ca
         assert word in printed
     by_name = json.loads((tmp_path / "linear.json").read_text())
     assert 20 < by_name["top1"] <= 100
+    assert [row["name"] for row in by_name["baselines"]] == ["trained", "untrained", "raw pixels"]
+    assert by_name["baselines"][0]["linear_top1"] == by_name["top1"]
+    assert (by_name["linear"]["epochs"], by_name["augment"]) == (30, False)
     assert (tmp_path / "confusion.png").stat().st_size > 5000
     assert linear([f"--checkpoint={folder}/r/checkpoints/last.ckpt", *common]) == 0
     assert json.loads((tmp_path / "linear.json").read_text())["top1"] == by_name["top1"]
@@ -298,9 +327,23 @@ def test_the_untrained_backbone_with_augmented_training(tmp_path, capsys, monkey
 
 def test_a_device_that_is_not_here(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
-        linear([f"--runs_dir={tmp_path}", "--device=cuda:99"])
+        linear([f"--runs_dir={tmp_path}", "--checkpoint=untrained", "--device=cuda:99"])
     assert stop.value.code == 2
     assert "--device cuda:99 is not here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "--checkpoint is needed"),
+        (["--checkpoint=r", "--trainer.max_epochs=3"], "--trainer.max_epochs=3 is an option of pretraining"),
+    ],
+)
+def test_a_probe_that_makes_no_sense(tmp_path, capsys, given, message):
+    with pytest.raises(SystemExit) as stop:
+        linear([f"--runs_dir={tmp_path}", *given])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_probing_what_is_not_there(tmp_path, capsys):

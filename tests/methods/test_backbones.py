@@ -41,6 +41,33 @@ def test_parameters_are_as_many_as_a_resnet18_has_without_its_classifier():
     assert sum(p.numel() for p in build_backbone("resnet18").parameters()) == 11_689_512 - 513_000
 
 
+@pytest.mark.parametrize(
+    ("name", "features"),
+    [("resnet50", 2048), ("vit_tiny_patch16_224", 192), ("convnext_atto", 320), ("swin_tiny_patch4_window7_224", 768)],
+)
+def test_any_timm_model_gives_its_features_for_crops_of_several_sizes(name, features):
+    backbone = build_backbone(name, image_size=64).eval()
+    assert backbone.num_features == features
+    with torch.no_grad():
+        for size in (64, 32):
+            assert backbone(torch.randn(2, 3, size, size)).shape == (2, features)
+
+
+def test_a_vit_s_positions_are_interpolated_for_other_sizes():
+    """A smaller picture gets the positions of the whole, made smaller; not those of a corner."""
+    backbone = build_backbone("vit_tiny_patch16_224", image_size=64).eval()
+    nn.init.normal_(backbone.pos_embed)
+    seen = []
+    backbone.blocks.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    nn.init.zeros_(backbone.patch_embed.proj.weight)
+    nn.init.zeros_(backbone.patch_embed.proj.bias)
+    with torch.no_grad():
+        backbone(torch.zeros(1, 3, 32, 32))
+    grid = backbone.pos_embed[:, 1:].reshape(1, 4, 4, -1).permute(0, 3, 1, 2)
+    expected = torch.nn.functional.interpolate(grid, size=(2, 2), mode="bicubic", antialias=True)
+    torch.testing.assert_close(seen[0][:, 1:], expected.flatten(2).transpose(1, 2), rtol=1e-4, atol=1e-5)
+
+
 def test_other_families_keep_their_own_stem():
     assert build_backbone("convnext_atto").num_features == 320
     with pytest.raises(ValueError, match="'convnext_atto' has no single-convolution ResNet stem"):

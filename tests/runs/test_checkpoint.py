@@ -76,7 +76,7 @@ def test_the_one_before_is_used_when_the_newest_is_cut_off(tmp_path):
     run.previous.write_bytes(b"")
     with (
         pytest.warns(UserWarning, match="trying"),
-        pytest.raises(CheckpointError, match="no checkpoint can be resumed"),
+        pytest.raises(CheckpointError, match="no checkpoint of the run can be read"),
     ):
         newest_readable(run)
 

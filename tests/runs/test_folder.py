@@ -42,5 +42,5 @@ def test_a_longer_name_is_another_name(tmp_path):
 
 def test_a_folder_without_configuration_is_no_run(tmp_path):
     new_run(tmp_path, "a")
-    with pytest.raises(FileNotFoundError, match="nothing to resume"):
+    with pytest.raises(FileNotFoundError, match="no run"):
         find_run(tmp_path)

@@ -1,0 +1,86 @@
+"""DINO: self-distillation with no labels (Caron et al. 2021, https://arxiv.org/abs/2104.14294)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from solo_frossl.losses import Centre, dino_loss
+from solo_frossl.methods.base import Objective
+from solo_frossl.methods.heads import Prototypes
+from solo_frossl.methods.momentum import MomentumMethod, target_of
+
+
+class DINO(MomentumMethod):
+    """DINO (Caron et al. 2021, Eqs. 1 to 4), for two views or more, also multi-crop.
+
+    With s_v the prototypes' scores of view v, t_v those of the target network (the teacher), c their running mean:
+
+        L = mean over t < global_views and v != t of  -softmax((t_t - c) / teacher_temperature) . log softmax(s_v / student_temperature)
+
+    The scores are cosines with unit vectors, the weight-normalised last layer of the paper with its gain fixed at one.
+
+    Args:
+        num_prototypes: number of prototypes K, the outputs of the last layer.
+        global_views: the first so many views are the teacher's; all are the student's.
+        student_temperature: temperature of the student's softmax, > 0.
+        teacher_temperature: temperature of the teacher's softmax after its warm-up, > 0.
+        warmup_teacher_temperature: temperature of the teacher's softmax in the first step, > 0.
+        warmup_teacher_temperature_epochs: epochs over which the teacher's temperature rises in a straight line.
+        centre_momentum: share of the centre that stays in a step, in [0, 1].
+        freeze_prototypes_epochs: first epochs in which the last layer stands still.
+    """  # noqa: E501
+
+    def __init__(
+        self,
+        *,
+        num_prototypes: int = 4096,
+        global_views: int = 2,
+        student_temperature: float = 0.1,
+        teacher_temperature: float = 0.07,
+        warmup_teacher_temperature: float = 0.04,
+        warmup_teacher_temperature_epochs: float = 50.0,
+        centre_momentum: float = 0.9,
+        freeze_prototypes_epochs: int = 1,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.global_views = global_views
+        self.student_temperature = student_temperature
+        self.teacher_temperature = teacher_temperature
+        self.warmup_teacher_temperature = warmup_teacher_temperature
+        self.warmup_teacher_temperature_epochs = warmup_teacher_temperature_epochs
+        self.freeze_prototypes_epochs = freeze_prototypes_epochs
+        self.prototypes = Prototypes(self.embedding_dimensions, num_prototypes)
+        self.target_prototypes = target_of(self.prototypes) if self.momentum_config else self.prototypes
+        self.centre = Centre(num_prototypes, centre_momentum)
+
+    def objective(self, views: list[Tensor]) -> Objective:
+        """Cross entropy between the teacher's and the student's assignments of different views."""
+        features, embeddings = self.embed(views)
+        with torch.no_grad():
+            targets = self.targets(views[: self.global_views], embeddings)
+            teacher = [self.target_prototypes(z) for z in targets]
+        loss = dino_loss(
+            [self.prototypes(z) for z in embeddings],
+            teacher,
+            self.centre.value,
+            student_temperature=self.student_temperature,
+            teacher_temperature=self.progress.linear(
+                self.warmup_teacher_temperature, self.teacher_temperature, self.warmup_teacher_temperature_epochs
+            ),
+        )
+        self.centre.update(teacher)
+        return Objective(loss, {}, features[: self.global_views], embeddings[: self.global_views])
+
+    def followed(self) -> list[tuple[nn.Module, nn.Module]]:
+        """Backbone, projector and prototypes."""
+        return [*super().followed(), (self.target_prototypes, self.prototypes)]
+
+    def learnable_modules(self) -> dict[str, nn.Module]:
+        """Backbone, projector and prototypes."""
+        return super().learnable_modules() | {"prototypes": self.prototypes}
+
+    def frozen_parameters(self) -> Sequence[nn.Parameter]:
+        """The prototypes in the first epochs."""
+        return list(self.prototypes.parameters()) if self.progress.epoch < self.freeze_prototypes_epochs else ()
