@@ -1,4 +1,4 @@
-"""Linear predictors in closed form, and the losses that use them (Srinath Halvagal et al. 2023).
+"""Linear predictors in closed form, and the losses that use them (Halvagal et al. 2023).
 
 The paper is https://arxiv.org/abs/2212.04858; the predictors are of Tian et al. 2021, https://arxiv.org/abs/2102.06810
 (DirectPred) and Wang et al. 2021, https://arxiv.org/abs/2110.04947 (DirectCopy).
@@ -20,7 +20,7 @@ from solo_frossl.losses.simsiam import mean_cosine, unit_rows
 def predictor_from_correlation(
     correlation: Tensor, *, alpha: float, normalize: bool = True, eps: float = 0.0
 ) -> Tensor:
-    """The linear predictor W_P = U D^alpha U^T of a correlation C = U D U^T (Srinath Halvagal et al. 2023, Eq. 1).
+    """The linear predictor W_P = U D^alpha U^T of a correlation C = U D U^T (Halvagal et al. 2023, Eq. 1).
 
     Eigenvalues below 0, which only rounding errors give, count as 0. With `normalize` they are then divided by the
     largest, which the authors' code does by default and the paper does not; `eps` is added, and the power is taken.
@@ -62,7 +62,7 @@ def predictor_from_correlation(
 def asymmetric_euclidean_loss(
     z1: Tensor, z2: Tensor, predictor: Tensor | None = None, *, stop_gradient: bool = True
 ) -> Tensor:
-    """Half the squared distance of prediction and target (Srinath Halvagal et al. 2023, Eq. 3), over the global batch.
+    """Half the squared distance of prediction and target (Halvagal et al. 2023, Eq. 3), over the global batch.
 
         L = mean_i 1/2 || W_P z1_i - sg(z2_i) ||^2
 
@@ -95,7 +95,7 @@ def asymmetric_euclidean_loss(
 def asymmetric_cosine_loss(
     z1: Tensor, z2: Tensor, predictor: Tensor | None = None, *, stop_gradient: bool = True
 ) -> Tensor:
-    """Negative cosine of prediction and target (Srinath Halvagal et al. 2023, Eq. 4), over the global batch.
+    """Negative cosine of prediction and target (Halvagal et al. 2023, Eq. 4), over the global batch.
 
         L = -mean_i cos(W_P z1_i, sg(z2_i))
 
@@ -112,7 +112,7 @@ def asymmetric_cosine_loss(
 
 
 def iso_euclidean_loss(z1: Tensor, z2: Tensor, predictor: Tensor | None = None) -> Tensor:
-    """Euclidean IsoLoss (Srinath Halvagal et al. 2023, Eq. 15), over the global batch.
+    """Euclidean IsoLoss (Halvagal et al. 2023, Eq. 15), over the global batch.
 
         L = mean_i 1/2 || z1_i - sg(z2_i + z1_i - W_P z1_i) ||^2
 
@@ -131,7 +131,7 @@ def iso_euclidean_loss(z1: Tensor, z2: Tensor, predictor: Tensor | None = None) 
 
 
 def iso_cosine_loss(z1: Tensor, z2: Tensor, predictor: Tensor | None = None) -> Tensor:
-    """Cosine IsoLoss (Srinath Halvagal et al. 2023, Eq. 17), over the global batch.
+    """Cosine IsoLoss (Halvagal et al. 2023, Eq. 17), over the global batch.
 
         L = mean_i  -z1_i . sg(z2_i / (|| W_P z1_i || ||z2_i||))
                     + 1/2 sg(W_P z1_i . z2_i / (|| W_P z1_i ||^3 ||z2_i||)) || W_P^(1/2) z1_i ||^2
