@@ -1,12 +1,15 @@
-"""Every method as its configuration file has it, but small: what the conformance tests train."""
+"""Every method as its configuration file has it, but small: what the conformance tests train, and how."""
 
 from pathlib import Path
 
-from lightning.pytorch import LightningDataModule, seed_everything
+from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_everything
 
 from solo_frossl.cli.parser import build_cli
 from solo_frossl.data import DATASETS
 from solo_frossl.methods import METHODS, Method
+from solo_frossl.probe import extract_features, knn_accuracy, knn_classify
+from solo_frossl.runs import AtomicCheckpointIO, RunCheckpoint, SeedEachStep
+from solo_frossl.spectrum import covariance_eigenvalues, effective_rank
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
@@ -39,9 +42,16 @@ OWN = {
         "--model.freeze_prototypes_epochs=1",
     ],
     "vicreg": ["--model.optimizer.lr=0.04"],
-    "wmse": ["--model.whitening_size=64"],
+    "wmse": ["--model.whitening_size=64", "--model.optimizer.lr=0.1"],
 }
 """Sizes that a method has beyond those of all."""
+VIT = ["--model.backbone=test_vit", "--data.image_size=32", "--model.projector.batch_norm=false"]
+"""A network without BatchNorm, which would see the images of one process: SyncBatchNorm runs on GPUs only."""
+NO_BATCH_NORM = {
+    "simsiam": ["--model.projector.output_batch_norm=false", "--model.predictor.batch_norm=false"],
+    "byol": ["--model.predictor.batch_norm=false"],
+}
+"""What a method has to leave out beyond that."""
 
 
 def build(name: str, *arguments: str) -> tuple[Method, LightningDataModule]:
@@ -60,3 +70,44 @@ def build(name: str, *arguments: str) -> tuple[Method, LightningDataModule]:
     seed_everything(0, verbose=False)
     built = parsed.instantiate()
     return built.model, built.data
+
+
+def trainer(*callbacks: Callback, epochs: int, **kwargs) -> Trainer:
+    """A Trainer on the CPU that prints nothing and keeps what the callbacks keep."""
+    return Trainer(
+        accelerator="cpu",
+        max_epochs=epochs,
+        logger=False,
+        enable_checkpointing=any(isinstance(callback, RunCheckpoint) for callback in callbacks),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        callbacks=[SeedEachStep(0), *callbacks],
+        plugins=[AtomicCheckpointIO()],
+        **kwargs,
+    )
+
+
+class Losses(Callback):
+    """The objective's value of every step, in ``values``."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+        self.values.append(float(outputs["terms"]["loss"]))
+
+    def by_epoch(self, steps: int) -> list[float]:
+        """Means of every so many steps."""
+        return [sum(self.values[i : i + steps]) / steps for i in range(0, len(self.values), steps)]
+
+
+def quality(model: Method, data: LightningDataModule) -> tuple[float, float]:
+    """k-NN accuracy in percent, and effective rank, of the backbone's features."""
+    train, validation = (
+        extract_features(model, loader, data.clean, "cpu")
+        for loader in (data.labelled_train_dataloader(), data.val_dataloader())
+    )
+    scores = knn_classify(validation.features, train.features, train.label, k=5, num_classes=10)
+    rank = effective_rank(covariance_eigenvalues(validation.features))
+    return float(knn_accuracy(scores, validation.label)), float(rank)

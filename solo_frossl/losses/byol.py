@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from solo_frossl.losses.simsiam import mean_cosine
+from solo_frossl.losses.normalise import mean_cosine
 
 
 def byol_loss(prediction: Tensor, target: Tensor) -> Tensor:

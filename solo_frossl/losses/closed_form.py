@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from solo_frossl import distributed
-from solo_frossl.losses.corinfomax import Float64Buffers
-from solo_frossl.losses.normalise import check_views
-from solo_frossl.losses.simsiam import mean_cosine, unit_rows
+from solo_frossl.losses.buffers import Float64Buffers
+from solo_frossl.losses.normalise import check_views, mean_cosine, unit_rows
 
 
 @torch.no_grad()
@@ -51,7 +50,7 @@ def predictor_from_correlation(
         raise ValueError(f"eps must be 0 or more, got {eps}")
     with torch.autocast(correlation.device.type, enabled=False):
         correlation = correlation.to(torch.promote_types(correlation.dtype, torch.float32))
-        eigenvalues, u = torch.linalg.eigh(correlation)
+        eigenvalues, u = torch.linalg.eigh(correlation)  # also for alpha 1: clamping needs them
         eigenvalues = eigenvalues.clamp(min=0)
         if normalize:
             largest = eigenvalues[-1]

@@ -1,25 +1,13 @@
 """CorInfoMax: correlative information maximisation (Ozsoy et al. 2022, https://arxiv.org/abs/2209.07999)."""
 
-from collections.abc import Callable
 from functools import reduce
-from typing import Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from solo_frossl import distributed
-from solo_frossl.losses.normalise import DIMENSIONS, check_views, normalise
-
-
-class Float64Buffers(nn.Module):
-    """A module whose buffers stay float64 when it is cast: ``half()``, ``to(dtype)`` and their like only move them."""
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        def moved_only(tensor: Tensor) -> Tensor:
-            result = fn(tensor)
-            return result if result.dtype == tensor.dtype else tensor.to(result.device)
-
-        return super()._apply(moved_only, recurse)
+from solo_frossl.losses.buffers import Float64Buffers
+from solo_frossl.losses.normalise import check_views, unit_rows
 
 
 class CorInfoMaxLoss(Float64Buffers):
@@ -31,8 +19,9 @@ class CorInfoMaxLoss(Float64Buffers):
         C_v <- la C_v + (1 - la) mean_i (z_i - m_v) (z_i - m_v)^T                                (with the new m_v)
         L   = -(log det(C_1 + eps I) + log det(C_2 + eps I)) / D + invariance_weight * mean (z_1 - z_2)^2
 
-    The mean in the invariance term is over N * D values. The gradient flows through the batch's share of m and C, not
-    through what is remembered, which is 0 and I at first.
+    The mean in the invariance term is over N * D values; without the memory and 1 / D it is Eq. 7 of Skean et al. 2023,
+    negated. The gradient flows through the batch's share of m and C, not through what is remembered, which is 0 and I
+    at first.
 
     The memory changes once a call in training mode, and never in evaluation mode, where the loss is still that of the
     memory with this batch. It is the same on every process. The determinant, and all that leads to it, is computed in
@@ -123,7 +112,7 @@ class CorInfoMaxLoss(Float64Buffers):
         with torch.autocast(z1.device.type, enabled=False):
             z = torch.stack([z1.double(), z2.double()])
             if self.normalize:
-                z = normalise(z, DIMENSIONS)
+                z = unit_rows(z)
             past = self.forgetting_factor
             mean = past * self.mean + (1 - past) * distributed.reduce_mean(z.mean(1))
             c = z - mean.unsqueeze(1)

@@ -9,14 +9,13 @@ from torch.autograd.function import once_differentiable
 
 from solo_frossl import distributed
 from solo_frossl.losses.normalise import (
-    DIMENSIONS,
-    SAMPLES,
     centre,
     check_views,
+    divide_by_column_norms,
     global_samples,
-    normalise,
     standardise,
     unit_columns,
+    unit_rows,
 )
 
 Normalization = Literal["dimension", "sample", "both"]
@@ -103,7 +102,7 @@ def frossl_terms(
         if normalization == "dimension":
             squared_norms, distance = _DimensionTerms.apply(*views)
         elif normalization == "sample":
-            squared_norms, distance = plain_terms(normalise(centre(views), DIMENSIONS))
+            squared_norms, distance = plain_terms(unit_rows(centre(views)))
         elif normalization == "both":
             squared_norms, distance = plain_terms(_doubly_normalised(views))
         else:
@@ -118,7 +117,7 @@ def _doubly_normalised(views: Sequence[Tensor]) -> Tensor:
     """Views ``(V, N/W, D)`` with columns of norm 1 and rows of norm sqrt(D / N), up to what the alternation leaves."""
     y = standardise(views)
     for _ in range(ALTERNATIONS):
-        y = normalise(normalise(y, DIMENSIONS), SAMPLES)
+        y = divide_by_column_norms(unit_rows(y))
     return y
 
 

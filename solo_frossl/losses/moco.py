@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from solo_frossl import distributed
-from solo_frossl.losses.normalise import DIMENSIONS, check_views, normalise
+from solo_frossl.losses.normalise import check_views, unit_rows
 
 
 def info_nce_queue_loss(query: Tensor, key: Tensor, queue: Tensor, *, temperature: float) -> Tensor:
@@ -48,8 +48,7 @@ def info_nce_queue_loss(query: Tensor, key: Tensor, queue: Tensor, *, temperatur
         raise ValueError(f"temperature must be > 0, got {temperature}")
     with torch.autocast(query.device.type, enabled=False):
         dtype = reduce(torch.promote_types, (query.dtype, key.dtype, queue.dtype), torch.float32)
-        q, k = normalise(torch.stack([query.to(dtype), key.detach().to(dtype)]), DIMENSIONS)
-        (n,) = normalise(queue.detach().to(dtype).unsqueeze(0), DIMENSIONS)
+        q, k, n = (unit_rows(x.to(dtype)) for x in (query, key.detach(), queue.detach()))
         positive = (q * k).sum(1, keepdim=True) / temperature
         logits = torch.cat([positive, (q / temperature) @ n.T], 1)
         return distributed.reduce_mean((logits.logsumexp(1, keepdim=True) - positive).mean())
@@ -86,7 +85,7 @@ class KeyQueue(nn.Module):
         super().__init__()
         if min(size, dimensions, views) < 1:
             raise ValueError(f"size, dimensions and views must be at least 1, got {size}, {dimensions} and {views}")
-        self.register_buffer("rows", normalise(torch.randn(views, size, dimensions), DIMENSIONS))
+        self.register_buffer("rows", unit_rows(torch.randn(views, size, dimensions)))
         self.register_buffer("position", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
@@ -107,9 +106,9 @@ class KeyQueue(nn.Module):
         keys = distributed.gather(keys.transpose(0, 1)).transpose(0, 1)
         count = keys.shape[1]
         kept = min(count, size)
-        last = keys[:, count - kept :].to(torch.promote_types(keys.dtype, torch.float32))
+        last = unit_rows(keys[:, count - kept :])
         end = self.position + count
         # The position stays on the device: reading it would wait for the accelerator in every step.
         index = (end - kept + torch.arange(kept, device=end.device)) % size
-        self.rows = self.rows.index_copy(1, index, normalise(last, DIMENSIONS).to(self.rows.dtype))
+        self.rows = self.rows.index_copy(1, index, last.to(self.rows.dtype))
         self.position = end % size

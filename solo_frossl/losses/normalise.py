@@ -1,4 +1,4 @@
-"""What the objectives share: checking embeddings, centring them, dividing columns or rows by their norms.
+"""What the objectives share: checking embeddings, centring them, dividing columns or rows by their norms, cosines.
 
 Everything is over the global batch: N counts the samples of all W processes, each of which holds N/W.
 """
@@ -11,9 +11,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from solo_frossl import distributed
-
-SAMPLES, DIMENSIONS = 1, 2
-"""Axes of stacked embeddings ``(V, N/W, D)``."""
 
 
 def check_views(views: Sequence[Tensor]) -> None:
@@ -41,7 +38,7 @@ def check_views(views: Sequence[Tensor]) -> None:
     if columns < 1:
         raise ValueError(f"embeddings need at least one dimension, got shape {tuple(views[0].shape)}")
     if rows * distributed.world_size() < 2:
-        raise ValueError(f"at least two samples are needed, got {rows}: the variance of one sample is not defined")
+        raise ValueError(f"at least two samples are needed over all processes, got {rows}: raise the batch size")
 
 
 def global_samples(view: Tensor) -> int:
@@ -109,32 +106,49 @@ class _Standardise(torch.autograd.Function):
         return tuple(g.to(dtype) for g, dtype in zip(grads, ctx.dtypes, strict=True))
 
 
-# -------------------------------------------------------------------------------------- the same by autograd, any axis
+# ------------------------------------------------------------------------------------- the same in steps, by autograd
 
 
 def centre(views: Sequence[Tensor]) -> Tensor:
     """Stacked views ``(V, N/W, D)`` without their mean over the global batch; constant dimensions become zero."""
     dtype = reduce(torch.promote_types, (view.dtype for view in views), torch.float32)
     z = torch.stack([view.to(dtype) for view in views])
-    mean = distributed.reduce_mean(z.mean(SAMPLES, keepdim=True))
+    mean = distributed.reduce_mean(z.mean(1, keepdim=True))
     centred = z - mean
-    constant = squared_norm(centred.detach(), SAMPLES) <= global_samples(z[0]) * rounding(mean.detach()).square()
+    constant = squared_norm(centred.detach()) <= global_samples(z[0]) * rounding(mean.detach()).square()
     return centred.masked_fill(constant, 0)
 
 
-def normalise(y: Tensor, dim: int) -> Tensor:
-    """Divide stacked embeddings ``(V, N/W, D)`` by their L2 norm; what has none stays zero, with zero gradient.
+def divide_by_column_norms(y: Tensor) -> Tensor:
+    """Divide each dimension of stacked views ``(V, N/W, D)`` by its L2 norm over the global batch, without centring.
 
-    Args:
-        y: centred embeddings.
-        dim: ``SAMPLES`` for columns (over all processes), ``DIMENSIONS`` for rows of norm 1.
+    A dimension of norm 0 stays, with zero gradient.
     """
-    squared = squared_norm(y, dim)
+    squared = squared_norm(y)
     zero = squared == 0
     return y * squared.masked_fill(zero, 1).rsqrt().masked_fill(zero, 0)
 
 
-def squared_norm(y: Tensor, dim: int) -> Tensor:
-    """Squared L2 norm along an axis, which is kept; along samples it is that of the global batch."""
-    squared = y.square().sum(dim, keepdim=True)
-    return distributed.reduce_sum(squared) if dim == SAMPLES else squared
+def squared_norm(y: Tensor) -> Tensor:
+    """Squared L2 norm ``(V, 1, D)`` over the global batch of each dimension of stacked views ``(V, N/W, D)``."""
+    return distributed.reduce_sum(y.square().sum(1, keepdim=True))
+
+
+# ---------------------------------------------------------------------------------------------- rows, and their cosines
+
+
+def unit_rows(x: Tensor) -> Tensor:
+    """Rows ``(..., D)`` divided by their L2 norm, in float32 or better; a row of norm 0 stays, with zero gradient.
+
+    Dividing by the norm itself, not by a root of a sum of squares, keeps the gradient of very short rows finite.
+    """
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x / norm.masked_fill(norm == 0, torch.inf)
+
+
+def mean_cosine(a: Tensor, b: Tensor) -> Tensor:
+    """Mean over the global batch of the cosine between rows of ``(N/W, D)`` embeddings, with gradient to both."""
+    check_views([a, b])
+    with torch.autocast(a.device.type, enabled=False):
+        return distributed.reduce_mean((unit_rows(a) * unit_rows(b)).sum(1).mean())

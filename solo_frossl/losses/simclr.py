@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from solo_frossl import distributed
-from solo_frossl.losses.normalise import DIMENSIONS, check_views, normalise
+from solo_frossl.losses.normalise import check_views, unit_rows
 
 
 def nt_xent_loss(views: Sequence[Tensor], *, temperature: float) -> Tensor:
@@ -43,9 +43,8 @@ def nt_xent_loss(views: Sequence[Tensor], *, temperature: float) -> Tensor:
     if not temperature > 0:
         raise ValueError(f"temperature must be > 0, got {temperature}")
     with torch.autocast(views[0].device.type, enabled=False):
-        z = torch.stack(list(views))
-        y = normalise(z.to(torch.promote_types(z.dtype, torch.float32)), DIMENSIONS)
-        positive = (y * (y.sum(0) - y)).sum(DIMENSIONS) / (len(y) - 1)
+        y = unit_rows(torch.stack(list(views)))
+        positive = (y * (y.sum(0) - y)).sum(2) / (len(y) - 1)
         own = y.flatten(0, 1)
         logits = (own / temperature) @ distributed.gather(own).T
         logits.diagonal(distributed.rank() * len(own)).fill_(-torch.inf)  # no row is compared with itself

@@ -1,10 +1,8 @@
 """SimSiam: negative cosine similarity (Chen and He 2021, https://arxiv.org/abs/2011.10566)."""
 
-import torch
 from torch import Tensor
 
-from solo_frossl import distributed
-from solo_frossl.losses.normalise import check_views
+from solo_frossl.losses.normalise import mean_cosine
 
 
 def negative_cosine_loss(prediction: Tensor, target: Tensor) -> Tensor:
@@ -26,26 +24,10 @@ def negative_cosine_loss(prediction: Tensor, target: Tensor) -> Tensor:
     Raises:
         ValueError: if the two cannot be used (:func:`~solo_frossl.losses.normalise.check_views`).
 
+    >>> import torch
     >>> p = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
     >>> z = torch.tensor([[3.0, 0.0], [5.0, 0.0]])
     >>> negative_cosine_loss(p, z).item()  # cosines 1 and 0
     -0.5
     """
     return -mean_cosine(prediction, target.detach())
-
-
-def mean_cosine(a: Tensor, b: Tensor) -> Tensor:
-    """Mean over the global batch of the cosine between rows of ``(N/W, D)`` embeddings, with gradient to both."""
-    check_views([a, b])
-    with torch.autocast(a.device.type, enabled=False):
-        return distributed.reduce_mean((unit_rows(a) * unit_rows(b)).sum(1).mean())
-
-
-def unit_rows(x: Tensor) -> Tensor:
-    """Rows of ``(N, D)`` divided by their L2 norm, in float32 or better; a row of norm 0 stays, with zero gradient.
-
-    Dividing by the norm itself, not by a root of a sum of squares, keeps the gradient of very short rows finite.
-    """
-    x = x.to(torch.promote_types(x.dtype, torch.float32))
-    norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    return x / norm.masked_fill(norm == 0, torch.inf)

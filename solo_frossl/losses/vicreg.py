@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from solo_frossl import distributed
-from solo_frossl.losses.normalise import SAMPLES, centre, check_views, global_samples, squared_norm
+from solo_frossl.losses.normalise import centre, check_views, global_samples, squared_norm
 
 EPSILON = 1e-4
 """Added to the variance under the root (Eq. 2)."""
@@ -68,7 +68,7 @@ def vicreg_terms(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         c = centre([z1, z2])
         difference = z1.to(c.dtype) - z2.to(c.dtype)
         invariance = distributed.reduce_mean(difference.square().mean())
-        variances = squared_norm(c, SAMPLES).squeeze(1) / (samples - 1)
+        variances = squared_norm(c).squeeze(1) / (samples - 1)
         hinge = torch.relu(1 - (variances + EPSILON).sqrt()).mean(1)
         if samples < columns:  # ||C||_F = ||c c^T||_F / (N - 1), by the smaller N x N matrix
             c = distributed.gather(c.transpose(0, 1)).transpose(0, 1)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from solo_frossl import distributed
-from solo_frossl.losses.normalise import DIMENSIONS, check_views, global_samples, normalise, rounding
+from solo_frossl.losses.normalise import check_views, global_samples, rounding, unit_rows
 
 
 def wmse_loss(
@@ -61,7 +61,7 @@ def wmse_loss(
         z = distributed.gather(z).transpose(0, 1)
         order = torch.cat([distributed.shared_permutation(samples, z.device, generator) for _ in range(iterations)])
         w = whiten(z[:, order].unflatten(1, (-1, whitening_size)), eps)
-        y = normalise(w.flatten(1, 2), DIMENSIONS)
+        y = unit_rows(w.flatten(1, 2))
         # sum_{u<v} y_u . y_v = (||sum_v y_v||^2 - sum_v ||y_v||^2) / 2
         cosines = (y.sum(0).square().sum() - y.square().sum()) / 2
         pairs = len(views) * (len(views) - 1) / 2

@@ -8,9 +8,7 @@ from solo_frossl import distributed
 from solo_frossl.methods import METHODS, Progress
 
 STEPS = 4
-NO_BATCH_NORM = {  # BatchNorm sees the images of one process, SyncBatchNorm runs on GPUs only
-    "simsiam": ["--model.projector.output_batch_norm=false", "--model.predictor.batch_norm=false"],
-    "byol": ["--model.predictor.batch_norm=false"],
+SMALLER = {
     "wmse": ["--model.whitening_size=16"],
     "swav": ["--model.queue_size=20", "--model.num_prototypes=5"],
     "moco_v2": ["--model.queue_size=40"],
@@ -22,11 +20,10 @@ def train(name, views):
     rank, world = distributed.rank(), distributed.world_size()
     model, _ = small_methods.build(
         name,
-        "--model.backbone=test_vit",
-        "--data.image_size=32",
-        "--model.projector.batch_norm=false",
+        *small_methods.VIT,
+        *small_methods.NO_BATCH_NORM.get(name, []),
         "--model.projector.output=6",
-        *NO_BATCH_NORM.get(name, []),
+        *SMALLER.get(name, []),
     )
     model.double()
     parameters = {key: p for key, p in model.named_parameters() if p.requires_grad and "classifier" not in key}
