@@ -7,7 +7,7 @@ Each method is built from its configuration for CIFAR-10. In turn, round by roun
 * step: objective, backward pass, optimiser, and the target network's update;
 * networks: the same networks on the same views, with the mean of their outputs for a loss (backbone, projector,
   predictor or prototypes forward and backward, the target network forward only), and the optimiser;
-* bare: the backbone alone on the same views, forward and backward.
+* bare: the backbone alone on the same views, all forward, then all backward.
 
 A figure is the median over rounds; ``step / networks`` is what the objective and its bookkeeping cost, at most 1.15.
 Memory is the peak during a step beyond what was held before it, over the same for the bare backbone: on a GPU as its
@@ -70,8 +70,7 @@ def contestants(model: Method, views: list[Tensor]) -> dict[str, Callable[[], No
         finish(torch.stack([output.mean() for output in outputs]).sum())
 
     def bare() -> None:
-        for view in views:
-            model(view).mean().backward()
+        torch.stack([model(view).mean() for view in views]).sum().backward()
 
     model.progress = Progress(step=1, steps_per_epoch=1, total_steps=1000)
     return {"step": step, "networks": networks, "bare": bare}

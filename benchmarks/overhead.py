@@ -6,6 +6,10 @@
 The step is the product's own: the Trainer with its callbacks drives loader, augmentation of two views, backbone,
 projector, loss, online classifier and LARS on random uint8 images. After each step the bare backbone's forward and
 backward run on that step's views, so that both see the same machine. Medians are printed, and where the rest goes.
+
+The spectrum is measured apart, one check of the step's own embeddings and features at a time, from gathering them to
+their eigenvalues. What a check costs a step is that over the steps between two checks; on a GPU at most that, for there
+a thread finds the eigenvalues while training goes on.
 """
 
 import argparse
@@ -18,6 +22,7 @@ from contextlib import AbstractContextManager
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from torch import Tensor
 
 from solo_frossl.augment import View
 from solo_frossl.batch import Views
@@ -29,10 +34,13 @@ from solo_frossl.methods import METHODS
 from solo_frossl.methods.base import Method
 from solo_frossl.report import Throughput
 from solo_frossl.runs import NonFiniteGuard, SeedEachStep
+from solo_frossl.spectrum import SpectrumConfig, batch_moments, spectrum_of
 
 TARGET = {"cpu": 1.10, "cuda": 1.15}
 ONE_BATCH = "bare, one batch"
 """The bare backbone with both views in one batch: what ``views_in_one_batch`` gains."""
+CHECK = "spectrum, one check"
+"""What ``SpectrumCallback`` does every ``spectrum.every_n_steps`` steps."""
 
 
 class RandomImages(ImageDataModule):
@@ -68,13 +76,13 @@ class Compare(Callback):
         device = module.device
         if self._start is not None and batch_idx > self.warmup:
             self.seconds["whole step"].append(now(device) - self._start)
-            self.measure_parts(trainer, module, batch)
+            self.measure_parts(trainer, module, batch, outputs)
         elif self._start is None:
             self.bare.to(device)
             self.head.to(device)
         self._start = now(device)
 
-    def measure_parts(self, trainer: Trainer, module: Method, batch: Views) -> None:
+    def measure_parts(self, trainer: Trainer, module: Method, batch: Views, outputs: dict) -> None:
         device, precision = module.device, trainer.precision_plugin.train_step_context
         views = [view.contiguous(memory_format=module.memory_format) for view in batch.views]
 
@@ -100,6 +108,7 @@ class Compare(Callback):
         state = [p.detach().clone() for p in module.parameters()]
         optimizer = trainer.optimizers[0]
         timed("optimiser", getattr(optimizer, "optimizer", optimizer).step)
+        timed(CHECK, lambda: spectrum_of(batch_moments(outputs["features"], outputs["embeddings"]).map(Tensor.cpu)))
         with torch.no_grad():
             torch._foreach_copy_(list(module.parameters()), state)
 
@@ -174,10 +183,13 @@ def main() -> None:
         print(f"\n{precision:<20} {'ms':>9} {'of bare':>8}")
         for part, value in seconds.items():
             print(f"{part:<20} {1000 * value:9.1f} {value / bare:8.3f}")
-        known = sum(value for part, value in seconds.items() if part not in ("whole step", ONE_BATCH))
+        known = sum(value for part, value in seconds.items() if part not in ("whole step", ONE_BATCH, CHECK))
         rest = seconds["whole step"] - known
         print(f"{'Trainer and rest':<20} {1000 * rest:9.1f} {rest / bare:8.3f}")
         print(f"ratio {seconds['whole step'] / bare:.3f} (target {TARGET[args.device]:.2f})")
+        every = SpectrumConfig().every_n_steps
+        share = seconds[CHECK] / every / seconds["whole step"]
+        print(f"spectrum, a check every {every} steps: {100 * share:.3f} % of a step (target 1 %)")
 
 
 if __name__ == "__main__":
