@@ -3,9 +3,11 @@
 from solo_frossl.data.cifar import CIFAR10, CIFAR100
 from solo_frossl.data.digits import Digits
 from solo_frossl.data.folder import ImageFolder
+from solo_frossl.data.imagenet import ImageNet, ImageNet100
 from solo_frossl.data.loaders import EvaluationLoader, TrainLoader
 from solo_frossl.data.module import ImageDataModule
 from solo_frossl.data.stl10 import STL10
+from solo_frossl.data.tinyimagenet import TinyImageNet
 
 DATASETS: dict[str, type[ImageDataModule]] = {
     "digits": Digits,
@@ -13,6 +15,9 @@ DATASETS: dict[str, type[ImageDataModule]] = {
     "cifar10": CIFAR10,
     "cifar100": CIFAR100,
     "stl10": STL10,
+    "tinyimagenet": TinyImageNet,
+    "imagenet": ImageNet,
+    "imagenet100": ImageNet100,
 }
 """Every dataset by the name that the command line knows it by."""
 
@@ -25,5 +30,8 @@ __all__ = [
     "EvaluationLoader",
     "ImageDataModule",
     "ImageFolder",
+    "ImageNet",
+    "ImageNet100",
+    "TinyImageNet",
     "TrainLoader",
 ]

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -31,10 +31,13 @@ class ImageFolder(ImageDataModule):
         validation_fraction: part of the training images that is held out when there is no validation folder, chosen by
             the seed, every class keeping its share.
         labels: whether class folders are labels; false: all images below the folder are unlabelled (label -1).
+        class_list: text file with the names of the class folders to take, one a line, in the order of their labels;
+            none given: all of them, by name.
 
     Raises:
-        FileNotFoundError: a folder is missing.
-        ValueError: one class only, or classes that differ between the training and the validation folder.
+        FileNotFoundError: a folder or the class list is missing.
+        ValueError: one class only, classes that differ between the training and the validation folder, or a class of
+            the list that has no folder.
     """
 
     native_mean: ClassVar[tuple[float, ...]] = (0.485, 0.456, 0.406)
@@ -47,14 +50,20 @@ class ImageFolder(ImageDataModule):
         val: str | None = None,
         validation_fraction: float = 0.1,
         labels: bool = True,
+        class_list: str | None = None,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
         if not 0 < validation_fraction < 1:
             raise ValueError(f"data.validation_fraction is {validation_fraction}: it must lie between 0 and 1")
+        if class_list is not None and not labels:
+            raise ValueError(
+                f"data.class_list is {class_list} and data.labels false: without labels there are no classes"
+            )
         self.validation_fraction = validation_fraction
         self.train_folder, self.val_folder = _find_folders(Path(self.root), train, val)
-        self.class_names = _class_folders(self.train_folder) if labels else ()
+        listed = None if class_list is None else _read_class_list(Path(class_list))
+        self.class_names = _class_folders(self.train_folder, listed) if labels else ()
         self.num_classes = len(self.class_names)
         if self.num_classes == 1:
             raise ValueError(
@@ -62,7 +71,8 @@ class ImageFolder(ImageDataModule):
                 "be 100 %. To train without labels set data.labels to false"
             )
         if self.val_folder is not None and labels:
-            _compare_classes(self.train_folder, self.class_names, self.val_folder, _class_folders(self.val_folder))
+            val_names = _class_folders(self.val_folder, listed)
+            _compare_classes(self.train_folder, self.class_names, self.val_folder, val_names)
 
     def sources(self) -> tuple[FileSource, FileSource]:
         """Training and validation images."""
@@ -94,12 +104,14 @@ class ImageFolder(ImageDataModule):
                 empty.append(str(folder / below))
         if empty:
             raise ValueError(
-                f"no images in {_listed(empty)}; files that are read end in {' '.join(EXTENSIONS)}"
+                f"no images in {names_in_words(empty)}; files that are read end in {' '.join(EXTENSIONS)}"
                 + (". Remove empty class folders, or set data.labels to false" if self.class_names else "")
             )
         if ignored:
             where = "are not images or lie outside the class folders" if self.class_names else "are not images"
-            warnings.warn(f"ignored {len(ignored)} files in {folder} that {where}: {_listed(ignored)}", stacklevel=2)
+            warnings.warn(
+                f"ignored {len(ignored)} files in {folder} that {where}: {names_in_words(ignored)}", stacklevel=2
+            )
         return FileSource(folder, names, torch.tensor(labels, dtype=torch.int64), self.resize)
 
 
@@ -120,22 +132,45 @@ def _find_folders(root: Path, train: str | None, val: str | None) -> tuple[Path,
     return train_folder, usual[0] if usual else None
 
 
-def _class_folders(folder: Path) -> tuple[str, ...]:
-    """Names of the visible folders in a folder, sorted."""
-    return tuple(sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith(".")))
+def _class_folders(folder: Path, listed: Sequence[str] | None) -> tuple[str, ...]:
+    """Names of the visible folders in a folder, sorted; those listed and in their order where there is a list."""
+    found = {entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")}
+    if listed is None:
+        return tuple(sorted(found))
+    if missing := [name for name in listed if name not in found]:
+        raise ValueError(
+            f"{len(missing)} of the {len(listed)} classes of data.class_list have no folder in {folder}"
+            f"{'' if found else ', which has no class folders at all'}: {names_in_words(missing)}"
+        )
+    return tuple(listed)
 
 
-def _compare_classes(train: Path, train_names: Iterable[str], val: Path, val_names: Iterable[str]) -> None:
+def _read_class_list(file: Path) -> list[str]:
+    """The names in a class list; empty lines do not count."""
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"no file {file.absolute()}: data.class_list is a text file with the name of a class folder on each line"
+        )
+    names = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not names:
+        raise ValueError(f"data.class_list: {file} names no class")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"data.class_list: {file} names a class twice: {names_in_words(twice)}")
+    return names
+
+
+def _compare_classes(train: Path, train_names: Iterable[str], val: Path, val_names: Collection[str]) -> None:
     only_train, only_val = set(train_names) - set(val_names), set(val_names) - set(train_names)
     if only_train or only_val:
+        remedy = "Give both the same class folders" if val_names else f"Put each image of {val} into its class's folder"
         raise ValueError(
             "training and validation folders have different classes: "
             + "; ".join(
-                f"only in {folder}: {_listed(sorted(names))}"
+                f"only in {folder}: {names_in_words(sorted(names))}"
                 for folder, names in ((train, only_train), (val, only_val))
                 if names
             )
-            + ". Give both the same class folders, or set data.labels to false"
+            + f". {remedy}, or set data.labels to false"
         )
 
 
@@ -147,10 +182,10 @@ def _files_below(folder: Path, below: str) -> Iterator[str]:
         yield from (os.path.normpath(os.path.join(relative, name)) for name in files if not name.startswith("."))
 
 
-def _listed(names: Sequence[str], most: int = 5) -> str:
+def names_in_words(names: Sequence[str], most: int = 5) -> str:
     """The first few names, and how many more there are.
 
-    >>> _listed(["a", "b", "c"], most=2)
+    >>> names_in_words(["a", "b", "c"], most=2)
     'a, b and 1 more'
     """
     more = f" and {len(names) - most} more" if len(names) > most else ""

@@ -306,8 +306,15 @@ class ImageDataModule(LightningDataModule):
         Args:
             batch: images uint8, as a loader yields them.
         """
-        draw = generator(self.seed, "views", batch.epoch, batch.step, process=rank())
-        return Views(self.augment(batch.image, draw), batch.label, batch.index)
+        return Views(self.augment(batch.image, self.view_generator(batch)), batch.label, batch.index)
+
+    def view_generator(self, batch: Batch) -> torch.Generator:
+        """The generator that draws the parameters of a batch's views.
+
+        Args:
+            batch: as a loader yields it.
+        """
+        return generator(self.seed, "views", batch.epoch, batch.step, process=rank())
 
     def clean(self, batch: Batch) -> Batch:
         """The batch with images ``(B, C, image_size, image_size)`` float32, normalised.

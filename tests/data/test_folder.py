@@ -103,6 +103,58 @@ def test_nothing_to_ignore_is_no_warning(folder):
         ready(folder)
 
 
+class TestClassList:
+    @pytest.fixture
+    def animals(self, folder, write_image):
+        """A third class, emu, beside cat and dog."""
+        for part in ("train", "val"):
+            write_image(folder / part / "emu" / "a.png")
+        return folder
+
+    @pytest.fixture
+    def of(self, tmp_path):
+        def write(*lines):
+            file = tmp_path / "classes.txt"
+            file.write_text("\n".join(lines) + "\n")
+            return str(file)
+
+        return write
+
+    def test_it_restricts_and_orders_the_classes(self, animals, of):
+        data = ready(animals, class_list=of("emu", "", " cat "))
+        assert (data.num_classes, data.class_names) == (2, ("emu", "cat"))
+        assert data._train.labels.tolist() == [0] + [1] * 10
+        assert data._val.labels.bincount().tolist() == [1, 4]
+
+    @pytest.mark.parametrize("part", ["train", "val"])
+    def test_missing_classes_are_named(self, animals, of, part):
+        shutil.rmtree(animals / part / "emu")
+        shutil.rmtree(animals / part / "dog")
+        with pytest.raises(ValueError, match=rf"2 of the 3 classes of data\.class_list .* in .*{part}: emu, dog"):
+            ImageFolder(root=str(animals), class_list=of("emu", "cat", "dog"))
+
+    def test_a_folder_without_class_folders(self, animals, of):
+        with pytest.raises(ValueError, match=r"no folder in .*cat, which has no class folders at all: cat, dog"):
+            ImageFolder(root=str(animals / "train" / "cat"), class_list=of("cat", "dog"))
+
+    def test_no_such_file(self, animals):
+        with pytest.raises(FileNotFoundError, match=r"no file .*nothing\.txt: data\.class_list is a text file"):
+            ImageFolder(root=str(animals), class_list="nothing.txt")
+
+    @pytest.mark.parametrize(("lines", "message"), [((" ",), "names no class"), (("cat", "dog", "cat"), "twice: cat")])
+    def test_a_list_that_says_nothing_or_a_name_twice(self, animals, of, lines, message):
+        with pytest.raises(ValueError, match=message):
+            ImageFolder(root=str(animals), class_list=of(*lines))
+
+    def test_a_list_without_labels(self, animals, of):
+        with pytest.raises(ValueError, match=r"data\.labels false"):
+            ImageFolder(root=str(animals), class_list=of("cat"), labels=False)
+
+    def test_one_class_in_the_list(self, animals, of):
+        with pytest.raises(ValueError, match="only one class folder, 'cat'"):
+            ImageFolder(root=str(animals), class_list=of("cat"))
+
+
 class TestRefused:
     def test_missing_root(self, tmp_path):
         with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere: set data\.root"):
@@ -143,7 +195,9 @@ class TestRefused:
     def test_labels_in_one_part_only(self, folder):
         shutil.rmtree(folder / "val")
         shutil.copytree(folder / "train" / "cat", folder / "val")
-        with pytest.raises(ValueError, match=r"different classes: only in .*train: cat, dog\. "):
+        with pytest.raises(
+            ValueError, match=r"different classes: only in .*train: cat, dog\. Put each image of .*val into"
+        ):
             ImageFolder(root=str(folder))
 
     @pytest.mark.parametrize("fraction", [0, 1, -0.1])
