@@ -171,6 +171,20 @@ class Method(LightningModule, ABC):
         """Learnable parameters that stand still at this step; their gradient is dropped. None by default."""
         return ()
 
+    def linear_predictor(self) -> Tensor | None:
+        """The predictor W_P ``(D, D)`` of the last step, where it is a matrix in closed form; None by default."""
+        return None
+
+    def collapse_causes(self) -> list[str]:
+        """What in this configuration can make embeddings collapse, the likeliest first; keys by their full names."""
+        against = [name for name in vars(self) if name.endswith("_weight") and name != "invariance_weight"]
+        warmup = self.schedule_config.warmup_epochs
+        warmed_up = f"warmed up over {warmup:g} epochs" if warmup else "without warm-up"
+        return [
+            *(f"model.{name} is 0" for name in against if getattr(self, name) == 0),
+            f"the learning rate is too high (model.optimizer.lr {self.optimizer_config.lr:g}, {warmed_up})",
+        ]
+
     def check_views(self, number: int) -> None:
         """Refuse a number of views that the objective does not compare.
 
@@ -213,8 +227,13 @@ class Method(LightningModule, ABC):
 
     # ------------------------------------------------------------------------------------------------------ the steps
 
-    def training_step(self, batch: Views, batch_idx: int) -> dict[str, Tensor | dict[str, Tensor]]:
-        """One step: the objective plus the online classifier's cross entropy on detached features."""
+    def training_step(self, batch: Views, batch_idx: int) -> dict[str, Any]:
+        """One step: the objective plus the online classifier's cross entropy on detached features.
+
+        Returns:
+            ``loss``, the sum of both; and for whoever watches ``terms``, named scalars, and the detached ``features``
+            and ``embeddings`` of the :class:`Objective`.
+        """
         self.check_views(len(batch.views))
         objective = self.objective(batch.views)
         total = objective.loss
@@ -225,7 +244,12 @@ class Method(LightningModule, ABC):
             logits = [self.classifier(x.detach()) for x in objective.features]
             total = total + self.classifier.loss(logits, batch.label)
             self.epoch_means["online_top1"].update(*self.classifier.hits(logits, batch.label))
-        return {"loss": total, "terms": {"loss": objective.loss.detach(), **objective.terms}}
+        return {
+            "loss": total,
+            "terms": {"loss": objective.loss.detach(), **objective.terms},
+            "features": [x.detach() for x in objective.features],
+            "embeddings": [z.detach() for z in objective.embeddings],
+        }
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's means and forget them."""

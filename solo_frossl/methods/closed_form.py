@@ -66,6 +66,10 @@ class ClosedFormMethod(MomentumMethod):
             eps=self.predictor_eps,
         )
 
+    def linear_predictor(self) -> Tensor | None:
+        """W_P."""
+        return self.predictor()
+
     def objective(self, views: list[Tensor]) -> Objective:
         """The loss in both directions."""
         features, (z1, z2) = self.embed(views)

@@ -28,6 +28,18 @@ class DirectPred(ClosedFormMethod):
         self.stop_gradient = stop_gradient
         self.use_predictor = use_predictor
 
+    def linear_predictor(self) -> Tensor | None:
+        """W_P; None in the ablation without it."""
+        return super().linear_predictor() if self.use_predictor else None
+
+    def collapse_causes(self) -> list[str]:
+        """As for every method with a target network; before them the two ablations."""
+        ablations = {
+            "gradients flow through both views (model.stop_gradient is false)": self.stop_gradient,
+            "there is no predictor (model.use_predictor is false)": self.use_predictor,
+        }
+        return [cause for cause, harmless in ablations.items() if not harmless] + super().collapse_causes()
+
     @property
     def exponent(self) -> float:
         """alpha."""

@@ -107,6 +107,11 @@ class MomentumMethod(Method):
             online += module.parameters()
         torch._foreach_lerp_(targets, online, 1 - self.momentum_config.tau(self.progress))
 
+    def collapse_causes(self) -> list[str]:
+        """As for every method; also that there is no target network."""
+        missing = ["there is no target network (model.momentum is null)"] if self.momentum_config is None else []
+        return missing + super().collapse_causes()
+
     def optimizer_step(self, *args, **kwargs) -> None:
         """The optimiser's step, then the target's."""
         super().optimizer_step(*args, **kwargs)
@@ -114,7 +119,7 @@ class MomentumMethod(Method):
 
     # ------------------------------------------------------------------------------------------- watching the target
 
-    def training_step(self, batch: Views, batch_idx: int) -> dict[str, Tensor | dict[str, Tensor]]:
+    def training_step(self, batch: Views, batch_idx: int) -> dict[str, Any]:
         """One step; with ``watch_target`` also the second classifier's."""
         outputs = super().training_step(batch, batch_idx)
         if self.target_classifier is not None:

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+
+from solo_frossl.spectrum.collapse import CollapseWatch
+
+FULL, FLAT, SHRUNK = "full rank", "one direction", "one point"
+
+
+def record(kind):
+    eigenvalues = np.zeros(8, np.float32)
+    eigenvalues[: 1 if kind == FLAT else 8] = 1
+    fields = [("embeddings", "<f4", (8,)), ("variance_share", "<f4")]
+    return np.array((eigenvalues, 0.001 if kind == SHRUNK else 0.5), fields)[()]
+
+
+def reports(watch, kinds):
+    return [watch.update(record(kind)) for kind in kinds]
+
+
+def test_reported_once_when_it_has_lasted():
+    said = reports(CollapseWatch(rank=1.2, checks=3), [FULL, FLAT, FLAT, FLAT, FLAT, FLAT])
+    assert [text is not None for text in said] == [False, False, False, True, False, False]
+    assert said[3] == "their effective rank is 1.00, below 1.2 (and so in 3 checks in a row)"
+
+
+def test_a_moment_of_low_rank_is_no_collapse():
+    assert reports(CollapseWatch(1.2, 3), [FLAT, FLAT, FULL, FLAT, FLAT, FULL]) == [None] * 6
+
+
+def test_after_a_recovery_it_is_reported_again():
+    said = reports(CollapseWatch(1.2, 2), [FLAT, FLAT, FLAT, FULL, FLAT, FLAT])
+    assert [text is not None for text in said] == [False, True, False, False, False, True]
+
+
+def test_embeddings_that_shrink_to_a_point_have_collapsed_whatever_their_rank():
+    (said,) = reports(CollapseWatch(1.2, 1), [SHRUNK])
+    assert said.startswith("only 0.1 % of their mean square is variance, below 1 %")
+
+
+def test_both_kinds_count_as_one():
+    assert reports(CollapseWatch(1.2, 2), [FLAT, SHRUNK])[1]
+
+
+def test_no_rank_is_below_zero():
+    assert reports(CollapseWatch(0, 1), [FLAT]) == [None]
+
+
+@pytest.mark.parametrize("kinds", [[FULL, FLAT, FLAT, FLAT, FULL, FLAT], [FLAT] * 6, [FULL] * 3 + [FLAT] * 3])
+def test_restored_from_the_records_it_goes_on_as_before(kinds):
+    whole = reports(CollapseWatch(1.2, 3), kinds)
+    for stopped in range(len(kinds) + 1):
+        watch = CollapseWatch(1.2, 3)
+        watch.restore(record(kind) for kind in reversed(kinds[:stopped]))
+        assert reports(watch, kinds[stopped:]) == whole[stopped:]
