@@ -2,7 +2,7 @@
 
 import sys
 
-from solo_frossl.cli import linear
+from solo_frossl.cli.linear import linear
 
 if __name__ == "__main__":
     sys.exit(linear())

@@ -2,7 +2,7 @@
 
 import sys
 
-from solo_frossl.cli import pretrain
+from solo_frossl.cli.pretrain import pretrain
 
 if __name__ == "__main__":
     sys.exit(pretrain())

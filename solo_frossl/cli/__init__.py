@@ -1,25 +1,28 @@
 """The command line: the only room that reads YAML and arguments."""
 
+import importlib
 import sys
 
-from solo_frossl.cli.linear import linear
-from solo_frossl.cli.pretrain import pretrain
-
-__all__ = ["linear", "main", "pretrain"]
-
 _COMMANDS = {
-    "pretrain": (pretrain, "pretrain a backbone without labels (main_pretrain.py)"),
-    "linear": (linear, "probe a frozen backbone with a linear classifier (main_linear.py)"),
+    "pretrain": "pretrain a backbone without labels (main_pretrain.py)",
+    "linear": "probe a frozen backbone with a linear classifier (main_linear.py)",
+    "views": "draw the augmented views of a training step, before training",
+    "runs": "list runs: how they ended, their accuracies, in what they differ",
+    "compare": "put runs side by side: one page, Markdown, CSV and figures",
+    "reproduce": "train the grid of a paper's table or figure, and put its numbers beside the paper's",
+    "dashboard": "save a view of a W&B project that puts its methods side by side",
 }
+"""What each command does; ``NAME`` is the function of that name in ``solo_frossl/cli/NAME.py``."""
 
 
 def main() -> int:
     """``solo-frossl COMMAND ...``: the programs of this project as subcommands."""
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in _COMMANDS:
-        return _COMMANDS[name][0](sys.argv[2:])
+        command = getattr(importlib.import_module(f"solo_frossl.cli.{name}"), name)
+        return command(sys.argv[2:])
     lines = ["usage: solo-frossl COMMAND [--help | arguments]", ""]
-    lines += [f"  {command:<10} {text}" for command, (_, text) in _COMMANDS.items()]
+    lines += [f"  {command:<10} {text}" for command, text in _COMMANDS.items()]
     if name in ("-h", "--help"):
         print("\n".join(lines))
         return 0

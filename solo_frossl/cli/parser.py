@@ -153,7 +153,8 @@ class _CLI(LightningCLI):
         if problem := find_problem(parser, self.composed.values):
             place = f"{where}: " if (where := self.composed.where(problem.path)) else ""
             raise ConfigError(f"{place}{dotted(problem.path)} {problem.text}{self._other_method()}")
-        files = ["--config", yaml.safe_dump(self.composed.values, default_style='"')] if self.composed.values else []
+        values = _without_replaced_lists(self.composed.values, self.arguments)
+        files = ["--config", yaml.safe_dump(values, default_style='"')] if values else []
         if not {"-h", "--help"}.isdisjoint(self.arguments):
             keys = parser.get_defaults().keys()
             parser.set_defaults({key: v for key in keys if (v := self.composed.get(key)) is not None})
@@ -286,6 +287,19 @@ def _resolve(title: str, name: Any, known: Mapping[str, type], base: type) -> ty
     if not (isinstance(found, type) and issubclass(found, base)):
         raise ConfigError(f"{title} {name} is not a subclass of {base.__name__}")
     return found
+
+
+def _without_replaced_lists(values: Mapping[str, Any], arguments: Sequence[str], path: str = "--") -> dict[str, Any]:
+    """The files' values less the lists that the command line gives anew.
+
+    Else jsonargparse would take what the items of the new list leave open from the old one, where both are as long.
+    """
+    given = {argument.split("=")[0] for argument in arguments}
+    return {
+        key: _without_replaced_lists(value, arguments, f"{path}{key}.") if isinstance(value, Mapping) else value
+        for key, value in values.items()
+        if not (isinstance(value, list) and f"{path}{key}" in given)
+    }
 
 
 def _plain(value: Any) -> Any:

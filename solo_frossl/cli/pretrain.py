@@ -2,29 +2,27 @@
 
 import argparse
 import logging
-import netrc
 import os
-import secrets
 import shutil
 import signal
 import sys
 import tempfile
 import threading
 import time
-import urllib.parse
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from tqdm import tqdm
 
 from solo_frossl.cli.dry_run import dry_run
 from solo_frossl.cli.errors import ConfigError, one_message
@@ -32,7 +30,8 @@ from solo_frossl.cli.parser import Instances, Parsed, build_cli, build_trainer
 from solo_frossl.data import DATASETS
 from solo_frossl.methods import METHODS
 from solo_frossl.probe import EffectiveRank, KNNConfig, OnlineKNN
-from solo_frossl.report import EpochCSV, EpochTable, LearningRate, Throughput, draw_curves
+from solo_frossl.published import row_name
+from solo_frossl.report import EpochCSV, EpochTable, LearningRate, TerminalBar, Throughput, draw_curves
 from solo_frossl.runs import (
     AtomicCheckpointIO,
     CheckpointConfig,
@@ -42,10 +41,14 @@ from solo_frossl.runs import (
     RunCheckpoint,
     RunFolder,
     SeedEachStep,
+    StatusFile,
+    StopAfterEpoch,
+    WandbRun,
     find_run,
     new_run,
     newest_readable,
 )
+from solo_frossl.spectrum import CollapseStop, SpectrumCallback, SpectrumConfig
 
 PROGRAM = "main_pretrain.py"
 TRAINER_DEFAULTS = {
@@ -58,14 +61,22 @@ TRAINER_DEFAULTS = {
 }
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16", "None")
 """What the Trainer's precision may be: the views are float32 tensors, so the weights must be too."""
-RUN_KEYS = ("name", "runs_dir", "wandb", "wandb_project", "checkpoint")
+RUN_KEYS = (
+    *("name", "runs_dir", "stop_after_epoch", "checkpoint", "spectrum", "on_collapse"),
+    *("wandb", "wandb_project", "wandb_checkpoints"),
+)
 """Top-level keys that only pretraining has."""
+COLLAPSED = 3
+"""Exit code of a run that ``--on_collapse stop`` has ended."""
 _RUN_VARIABLE = "SOLO_FROSSL_RUN_FOLDER"
 """Tells the processes that the Trainer starts which folder the first one made."""
 
 
 def pretrain(argv: Sequence[str] | None = None) -> int:
-    """Pretrain a backbone; the exit code is 0, or 1 for a run that failed, 2 for a configuration that cannot be run.
+    """Pretrain a backbone; returns the exit code.
+
+    It is 0 for a run that is done, or was stopped by SIGTERM and can go on; 1 for a run that failed, 2 for a
+    configuration that cannot be run, :data:`COLLAPSED` for ``--on_collapse stop``, 130 for Ctrl-C.
 
     Args:
         argv: the command line without the program's name; ``sys.argv`` by default.
@@ -88,13 +99,32 @@ def _add_options(parser: LightningArgumentParser) -> None:
     parser.add_argument("--name", type=str | None, help="Name of the run folder; by default DATASET-METHOD.")
     parser.add_argument("--runs_dir", type=str, default="runs", help="Folder that holds the run folders.")
     parser.add_argument(
+        "--stop_after_epoch",
+        type=int | None,
+        help="Train up to this epoch, counted from 1, while all schedules go on to trainer.max_epochs; --resume with a"
+        " later one, or null, trains the rest.",
+    )
+    parser.add_argument(
         "--wandb",
         action="store_true",
         help="Also log to Weights & Biases; without an API key offline, to be synchronised later.",
     )
     parser.add_argument("--wandb_project", type=str, default="solo-frossl", help="Project of the W&B run.")
+    parser.add_argument(
+        "--wandb_checkpoints",
+        action="store_true",
+        help="Also send the best and the last checkpoint to W&B when training has ended.",
+    )
     parser.add_class_arguments(CheckpointConfig, "checkpoint")
     parser.add_class_arguments(KNNConfig, "knn")
+    parser.add_class_arguments(SpectrumConfig, "spectrum")
+    parser.add_argument(
+        "--on_collapse",
+        type=Literal["warn", "stop"],
+        default="warn",
+        help="What follows once the embeddings have collapsed (spectrum.collapse_rank) and that was reported: nothing,"
+        f" or the end of the run, saved, with exit code {COLLAPSED}.",
+    )
 
 
 def _pretrain(argv: list[str]) -> int:
@@ -138,6 +168,7 @@ def _run(parsed: Parsed, run: RunFolder | None) -> int:
     built = parsed.instantiate()
     check_views(built)
     options = built.options
+    first_part = _first_part(options.stop_after_epoch)
     resuming = run is not None
     checkpoint_path = None
     if resuming:
@@ -149,26 +180,36 @@ def _run(parsed: Parsed, run: RunFolder | None) -> int:
     metrics = EpochCSV(run.metrics)
     keeper = RunCheckpoint(run, options.checkpoint, parsed.resolved, guard, metrics)
     announce = _Announce(parsed, run, checkpoint_path)
+    status = StatusFile(run)
+    spectrum = SpectrumCallback(run.spectrum, options.spectrum, options.on_collapse)
     try:
         trainer = build_trainer(
             **trainer_arguments(
                 built.trainer,
                 callbacks=[
                     announce,
+                    status,
                     SeedEachStep(parsed.config.seed_everything),
                     guard,
                     Throughput(),
                     LearningRate(),
                     OnlineKNN(options.knn),
                     EffectiveRank(),
+                    spectrum,
                     EpochTable(),
+                    *_progress_bar(built.trainer, options.stop_after_epoch),
+                    *first_part,
+                    *_wandb(run, parsed, options),
                     keeper,
                 ],
-                loggers=[metrics, *(_wandb(run, parsed, options) if options.wandb else [])],
+                loggers=[metrics],
             ),
         )
         started = time.monotonic()
-        trainer.fit(built.model, datamodule=built.data, ckpt_path=checkpoint_path, weights_only=True)
+        with status.watching(trainer):
+            trainer.fit(built.model, datamodule=built.data, ckpt_path=checkpoint_path, weights_only=True)
+    except CollapseStop:
+        return _stopped_by_collapse(run, keeper)
     except SIGTERMException:
         by = "Ctrl-C" if announce.interrupted else "SIGTERM"
         _say(f"\nStopped by {by}; saved after step {keeper.saved_step}. Go on with: --resume {run.path}")
@@ -194,8 +235,27 @@ def _run(parsed: Parsed, run: RunFolder | None) -> int:
         if not announce.started and not resuming and rank_zero_only.rank == 0:
             shutil.rmtree(run.path)
         _draw(metrics, run)
+    if spectrum.stopped:
+        return _stopped_by_collapse(run, keeper)
     _say(_footer(run, trainer, time.monotonic() - started))
     return 0
+
+
+def _stopped_by_collapse(run: RunFolder, keeper: RunCheckpoint) -> int:
+    """Say so; the exit code of the first process tells too, while another's would make the Trainer kill the rest."""
+    _say(
+        f"\nStopped because the embeddings have collapsed; saved after step {keeper.saved_step}. Mend the causes and"
+        f" start anew, or go on all the same with: --resume {run.path}"
+    )
+    return COLLAPSED if rank_zero_only.rank == 0 else 0
+
+
+def _first_part(epoch: int | None) -> list[Callback]:
+    """What stops the run after an epoch, if one is given."""
+    try:
+        return [] if epoch is None else [StopAfterEpoch(epoch)]
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _draw(metrics: EpochCSV, run: RunFolder) -> None:
@@ -237,15 +297,23 @@ def trainer_arguments(given: dict[str, Any], callbacks: list[Callback], loggers:
     if str(given["precision"]) not in PRECISIONS:
         raise ConfigError(f"trainer.precision is {given['precision']}: it must be one of {', '.join(PRECISIONS)}")
     on_gpu = torch.cuda.is_available() and given["accelerator"] in ("auto", "gpu", "cuda")
-    progress_bar = given["enable_progress_bar"]
+    callbacks = [*(_as_list(given["callbacks"])), *callbacks]
     return given | {
-        "callbacks": [*(_as_list(given["callbacks"])), *callbacks],
+        "callbacks": callbacks,
         "logger": [*(x for x in _as_list(given["logger"]) if isinstance(x, Logger)), *loggers],
         "plugins": [*(_as_list(given["plugins"])), AtomicCheckpointIO()],
         "sync_batchnorm": given["sync_batchnorm"] and on_gpu,
         "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
-        "enable_progress_bar": sys.stderr.isatty() if progress_bar is None else progress_bar,
+        "enable_progress_bar": any(isinstance(callback, ProgressBar) for callback in callbacks),
     }
+
+
+def _progress_bar(given: dict[str, Any], epochs: int | None) -> list[Callback]:
+    """A progress bar at a terminal, or as the configuration has it; it may also bring one of its own."""
+    own = any(isinstance(callback, ProgressBar) for callback in _as_list(given["callbacks"]))
+    wanted = given["enable_progress_bar"]
+    shown = sys.stderr.isatty() if wanted is None else wanted
+    return [TerminalBar(epochs)] if shown and not own else []
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -301,40 +369,22 @@ def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
     return {k: v for name, value in values.items() for k, v in _flat(value, f"{prefix}.{name}".lstrip(".")).items()}
 
 
-def _wandb(run: RunFolder, parsed: Parsed, options: Any) -> list[Logger]:
-    from lightning.pytorch.loggers import WandbLogger
-
-    offline = os.environ.get("WANDB_MODE") == "offline" or not _wandb_key()
-    if offline:
-        os.environ["WANDB_MODE"] = "offline"
-        _say(f"W&B has no API key: logging offline; later: wandb sync {run.path}/wandb/offline-run-*")
-    logger = WandbLogger(
-        name=run.path.name, id=_wandb_id(run), save_dir=run.path, project=options.wandb_project, offline=offline
-    )
-    if rank_zero_only.rank == 0:
-        logger.experiment.config.update(parsed.resolved, allow_val_change=True)
-        logger.experiment.define_metric("epoch")
-        logger.experiment.define_metric("*", step_metric="epoch")
-    return [logger]
-
-
-def _wandb_key() -> bool:
-    """Whether there is an API key, where ``wandb login`` leaves it; asking wandb itself would make it insist on one."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = urllib.parse.urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
-    try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host or "") is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
-
-
-def _wandb_id(run: RunFolder) -> str:
-    """An id that no other run has, kept in the run's folder so that a resumed run goes on under it."""
-    file = run.path / "wandb-id.txt"
-    if rank_zero_only.rank == 0 and not file.exists():
-        file.write_text(secrets.token_hex(8), encoding="utf-8")
-    return file.read_text(encoding="utf-8") if file.exists() else run.path.name
+def _wandb(run: RunFolder, parsed: Parsed, options: Any) -> list[Callback]:
+    """What sends the run to W&B, if that is asked for: grouped by dataset and method, found by the same."""
+    if not options.wandb:
+        return []
+    config = parsed.resolved
+    row = row_name(config)
+    return [
+        WandbRun(
+            run,
+            project=options.wandb_project,
+            config=config,
+            group=f"{config['dataset']}/{row}",
+            tags=[config["dataset"], row, config["model"]["backbone"]],
+            checkpoints=options.wandb_checkpoints,
+        )
+    ]
 
 
 class _Announce(Callback):
@@ -389,7 +439,7 @@ class _Announce(Callback):
 
 
 def _footer(run: RunFolder, trainer: Trainer, seconds: float) -> str:
-    files = [p for p in (run.last, run.best, run.metrics, run.curves, run.config) if p.exists()]
+    files = [p for p in (run.last, run.best, run.metrics, run.spectrum, run.curves, run.config) if p.exists()]
     skipped = trainer.datamodule.num_skipped
     probe = f"\nNext: python main_linear.py --checkpoint {run.path}" if trainer.datamodule.num_classes else ""
     return (
@@ -402,4 +452,6 @@ def _footer(run: RunFolder, trainer: Trainer, seconds: float) -> str:
 
 @rank_zero_only
 def _say(text: str) -> None:
-    print(text, flush=True)
+    """Print, above the progress bar if there is one."""
+    tqdm.write(text, file=sys.stdout)
+    sys.stdout.flush()

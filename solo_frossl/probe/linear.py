@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -35,8 +35,9 @@ class LinearConfig:
     Args:
         epochs: passes over the training images.
         batch_size: images per step.
-        learning_rate: peak learning rate of SGD per 256 images of the batch.
-        momentum: momentum of SGD.
+        optimizer: ``sgd`` or ``adam``.
+        learning_rate: peak learning rate per 256 images of the batch.
+        momentum: momentum of ``sgd``.
         weight_decay: L2 penalty on the classifier's weight and bias.
         decay_at: fractions of the run after which the learning rate is multiplied by ``decay_factor``; those that fall
             on the same epoch count once.
@@ -45,6 +46,7 @@ class LinearConfig:
 
     epochs: int = 100
     batch_size: int = 256
+    optimizer: Literal["sgd", "adam"] = "sgd"
     learning_rate: float = 0.3
     momentum: float = 0.9
     weight_decay: float = 0.0
@@ -55,6 +57,8 @@ class LinearConfig:
         for name in ("epochs", "batch_size", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"linear.{name} is {getattr(self, name)}: it must be above 0")
+        if self.optimizer not in ("sgd", "adam"):
+            raise ValueError(f"linear.optimizer is {self.optimizer!r}: it must be sgd or adam")
         if not all(0 < fraction < 1 for fraction in self.decay_at):
             raise ValueError(f"linear.decay_at is {self.decay_at}: these are fractions of the run, between 0 and 1")
 
@@ -140,10 +144,12 @@ def fit_linear(
     classifier = nn.Linear(num_features, num_classes, device=device)
     nn.init.zeros_(classifier.weight)
     nn.init.zeros_(classifier.bias)
-    optimizer = torch.optim.SGD(
-        classifier.parameters(), lr=config.rate(0), momentum=config.momentum, weight_decay=config.weight_decay
-    )
     weights = list(classifier.parameters())
+    options = {"lr": config.rate(0), "weight_decay": config.weight_decay}
+    if config.optimizer == "sgd":
+        optimizer = torch.optim.SGD(weights, momentum=config.momentum, **options)
+    else:
+        optimizer = torch.optim.Adam(weights, **options)
     for epoch in range(config.epochs):
         optimizer.param_groups[0]["lr"] = config.rate(epoch)
         for features, label in batches(epoch):

@@ -3,6 +3,7 @@
 import csv
 import os
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +25,35 @@ def read_metrics(path: str | Path) -> Rows:
         FileNotFoundError: no such file.
         MetricsFileError: naming the line that cannot be read.
     """
-    rows: Rows = {}
     with open(path, newline="", encoding="utf-8") as file:
-        reader = csv.reader(file, strict=True)
-        try:
-            header = next(reader, [])
-            if header[:1] != ["epoch"] or len(set(header)) != len(header):
-                raise ValueError(f"the columns {','.join(header)!r} are not 'epoch' and then names of metrics")
-            for epoch, *values in reader:
-                if int(epoch) in rows:
-                    raise ValueError(f"epoch {epoch} stands in it twice")
-                pairs = zip(header[1:], values, strict=True)
-                rows[int(epoch)] = {name: float(value) for name, value in pairs if value}
-        except (ValueError, csv.Error) as error:
-            raise MetricsFileError(
-                f"{path}, line {max(1, reader.line_num)}: not a table of metrics by epoch: {error}"
-            ) from error
+        return parse_metrics(file, path)
+
+
+def parse_metrics(lines: Iterable[str], source: str | Path) -> Rows:
+    """Metrics of each epoch in the lines of a file written by :class:`EpochCSV`.
+
+    Args:
+        lines: the file's lines, with their ends.
+        source: the file, for the message.
+
+    Raises:
+        MetricsFileError: naming the line that cannot be read.
+    """
+    rows: Rows = {}
+    reader = csv.reader(lines, strict=True)
+    try:
+        header = next(reader, [])
+        if header[:1] != ["epoch"] or len(set(header)) != len(header):
+            raise ValueError(f"the columns {','.join(header)!r} are not 'epoch' and then names of metrics")
+        for epoch, *values in reader:
+            if int(epoch) in rows:
+                raise ValueError(f"epoch {epoch} stands in it twice")
+            pairs = zip(header[1:], values, strict=True)
+            rows[int(epoch)] = {name: float(value) for name, value in pairs if value}
+    except (ValueError, csv.Error) as error:
+        raise MetricsFileError(
+            f"{source}, line {max(1, reader.line_num)}: not a table of metrics by epoch: {error}"
+        ) from error
     return rows
 
 

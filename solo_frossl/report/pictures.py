@@ -1,15 +1,17 @@
-"""Pictures: the curves of a run, and a confusion matrix. Nothing here needs a display or touches matplotlib's state."""
+"""Pictures: the curves of a run, a confusion matrix, views. Nothing needs a display or touches matplotlib's state."""
 
 import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from solo_frossl.report.epoch_csv import Rows, read_metrics
@@ -20,6 +22,7 @@ _STYLES = [  # told apart by colour, by lightness, by dash and by marker
     {"color": "#74a9cf", "linestyle": "-.", "marker": "^"},
     {"color": "#636363", "linestyle": ":", "marker": "D"},
 ]
+_VIEW_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c510a", "#5e3c99", "#444444")
 _LOOK = {
     "font.size": 13,
     "axes.spines.top": False,
@@ -109,6 +112,64 @@ def draw_confusion(confusion: Sequence[Sequence[int]], class_names: Sequence[str
                     )
         figure.colorbar(image, ax=axes, label="% of the true class", fraction=0.04)
         _save(figure, out_png)
+
+
+class Tile(NamedTuple):
+    """One picture of many.
+
+    Attributes:
+        image: ``(C, H, W)`` with one channel or three, in [0, 1].
+        caption: lines to stand below it.
+        boxes: outlines to draw on it: top, left, height and width in pixels; the n-th in the n-th view's colour.
+    """
+
+    image: np.ndarray
+    caption: str
+    boxes: Sequence[tuple[float, float, float, float]] = ()
+
+
+def draw_views(rows: Sequence[Sequence[Tile]], titles: Sequence[str], out_png: str | Path) -> None:
+    """Draw images with the views made of them: a row an image, the first tile the image, then a tile a view.
+
+    A view's frame has the colour of its crop's outline on the image, and larger views are drawn larger.
+
+    Args:
+        rows: tiles, as many in each row.
+        titles: a title for each column; its lines after the first stand in small print.
+        out_png: the picture.
+    """
+    side, caption, gap = 1.8, 0.68, 0.14  # inches
+    head = 0.35 + 0.12 * max(title.count("\n") for title in titles)
+    columns = len(titles)
+    width, height = columns * (side + gap) + gap, head + len(rows) * (side + caption)
+    figure = Figure(figsize=(width, height))
+    largest = max(max(tile.image.shape[1:]) for row in rows for tile in row[1:])
+    for column, title in enumerate(titles):
+        left = gap + column * (side + gap)
+        first, *more = title.split("\n")
+        figure.text(left / width, 1 - 0.1 / height, first, fontsize=9, va="top", weight="bold")
+        figure.text(left / width, 1 - 0.28 / height, "\n".join(more), fontsize=7, va="top")
+        for number, row in enumerate(rows):
+            tile = row[column]
+            pixels = max(tile.image.shape[1:])
+            longest = side if column == 0 else side * max(0.4, pixels / largest)
+            tall, wide = (longest * n / pixels for n in tile.image.shape[1:])
+            top = head + number * (side + caption)
+            axes = figure.add_axes((left / width, 1 - (top + tall) / height, wide / width, tall / height))
+            shown = np.moveaxis(tile.image, 0, 2)
+            axes.imshow(shown if shown.shape[2] == 3 else shown[..., 0], cmap="gray", vmin=0, vmax=1)
+            axes.set(xticks=[], yticks=[])
+            for i, (row_from, column_from, rows_high, columns_wide) in enumerate(tile.boxes):
+                at = (column_from - 0.5, row_from - 0.5)
+                edge = {"edgecolor": _VIEW_COLOURS[i % len(_VIEW_COLOURS)], "linewidth": 1.4, "facecolor": "none"}
+                axes.add_patch(Rectangle(at, columns_wide, rows_high, clip_on=False, **edge))
+            for spine in axes.spines.values():
+                spine.set(
+                    color=_VIEW_COLOURS[(column - 1) % len(_VIEW_COLOURS)] if column else "#999999",
+                    linewidth=2 if column else 0.8,
+                )
+            figure.text(left / width, 1 - (top + tall + 0.06) / height, tile.caption, fontsize=7, va="top")
+    _save(figure, out_png)
 
 
 def _draw_lines(axes: Axes, rows: Rows, lines: dict[str, str]) -> None:

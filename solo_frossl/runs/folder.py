@@ -25,9 +25,19 @@ class RunFolder:
         return self.path / "metrics.csv"
 
     @property
+    def spectrum(self) -> Path:
+        """Eigenvalues by step."""
+        return self.path / "spectrum.bin"
+
+    @property
     def curves(self) -> Path:
         """The picture of the metrics."""
         return self.path / "curves.png"
+
+    @property
+    def status(self) -> Path:
+        """Whether it is running, and how it ended."""
+        return self.path / "status.json"
 
     @property
     def last(self) -> Path:

@@ -14,8 +14,6 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 VARIANTS = {"frossl_no_logs": "frossl"}
 """Configurations of a method that is not the method's own file."""
 METHOD_OF = {name: name for name in METHODS} | VARIANTS
-DATASET_OF = {"imagenet100": "folder"}
-"""Folders of configurations that are not named after their dataset's class."""
 FOLDERS = sorted(file.parent.name for file in CONFIGS.glob("*/dataset.yaml"))
 PAIRS = [pytest.param(folder, name, id=f"{folder}/{name}") for folder in FOLDERS for name in METHOD_OF]
 
@@ -27,9 +25,8 @@ def build(config: str):
 @pytest.mark.parametrize(("folder", "name"), PAIRS)
 def test_every_pair_is_a_valid_configuration(folder, name):
     parsed = build(f"configs/{folder}/{name}.yaml")
-    dataset = parsed.composed.get("dataset")
-    assert (parsed.method_class, parsed.dataset_class) == (METHODS[METHOD_OF[name]], DATASETS[dataset])
-    assert dataset == DATASET_OF.get(folder, folder)
+    assert parsed.composed.get("dataset") == folder
+    assert (parsed.method_class, parsed.dataset_class) == (METHODS[METHOD_OF[name]], DATASETS[folder])
 
 
 @pytest.mark.parametrize("method", METHODS)

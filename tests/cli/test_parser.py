@@ -215,6 +215,13 @@ class TestValues:
         assert build("--config", "a.yaml").instantiate().data.views == [View("weak"), View(size=96)]
         assert build("--data.views", '[{"recipe": "weak"}]').instantiate().data.views == [View("weak")]
 
+    @pytest.mark.parametrize(
+        "given", [["--data.views", "[{recipe: symmetric}, {}]"], ["--data.views=[{recipe: symmetric}, {}]"]]
+    )
+    def test_a_list_on_the_command_line_takes_nothing_from_the_one_it_replaces(self, write, given):
+        write("a.yaml", "data:\n  views:\n  - recipe: weak\n    size: 96\n  - size: 32\n")
+        assert build("--config", "a.yaml", *given).instantiate().data.views == [View(), View()]
+
     def test_what_follows_the_data_and_the_seed(self):
         model, data, _, _ = build("--data.batch_size", "32", "--seed_everything", "5").instantiate()
         assert (model.batch_size, model.num_classes, model.channels, data.seed) == (32, 7, 1, 5)

@@ -13,9 +13,16 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from pseudo_terminal import terminal
+from wandb_file import read_wandb
 
-from solo_frossl.cli import linear, main, pretrain
-from solo_frossl.runs import read_checkpoint
+from solo_frossl.cli import main
+from solo_frossl.cli.dashboard import metrics
+from solo_frossl.cli.linear import linear
+from solo_frossl.cli.pretrain import pretrain
+from solo_frossl.report import read_metrics
+from solo_frossl.runs import RunFolder, read_checkpoint, read_status
+from solo_frossl.spectrum import read_spectra
 
 ROOT = Path(__file__).parents[2]
 TINY = [
@@ -40,6 +47,7 @@ def start(folder, *more, **kwargs):
     command = [sys.executable, str(ROOT / "main_pretrain.py"), *arguments(folder, *more)]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
     environment |= {"OMP_NUM_THREADS": "1", "NETRC": str(folder / "no-netrc")}
+    environment |= {f"WANDB_{name}_DIR": str(folder / f"wandb-{name}") for name in ("DATA", "CACHE", "CONFIG")}
     return subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kwargs
     )
@@ -64,6 +72,7 @@ def test_what_the_trainer_refuses_leaves_no_folder(tmp_path):
         (["--data.views=[{recipe: digits, count: 3}]"], "BarlowTwins compares two views, and data.views makes 3"),
         (["--trainer.max_steps=10"], "trainer.max_steps is 10"),
         (["--trainer.max_epochs=0"], "trainer.max_epochs is 0"),
+        (["--stop_after_epoch=0"], "stop_after_epoch is 0"),
         (["--trainer.precision=bf16-true"], "trainer.precision is bf16-true"),
         (["--method=frossl"], "is for barlow_twins, and --method is frossl: give the file of frossl"),
     ],
@@ -101,6 +110,22 @@ def test_a_configuration_given_on_resuming_lies_over_the_run_s_own(tmp_path):
     assert len(rows(tmp_path)) == 2
 
 
+def test_a_run_in_two_parts_is_the_whole_run(tmp_path):
+    """The schedules of the first part are those of the whole."""
+    for part in ("whole", "parts"):
+        (tmp_path / part).mkdir()
+    assert pretrain(arguments(tmp_path / "whole")) == 0
+    assert pretrain(arguments(tmp_path / "parts", "--stop_after_epoch=2")) == 0
+    assert len(rows(tmp_path / "parts")) == 2
+    for same in (2, 1):  # as far already
+        assert pretrain([f"--runs_dir={tmp_path}/parts", "--resume=r", f"--stop_after_epoch={same}"]) == 0
+        assert len(rows(tmp_path / "parts")) == 2
+    assert pretrain([f"--runs_dir={tmp_path}/parts", "--resume=r", "--stop_after_epoch=null"]) == 0
+    assert_identical(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    for key in ("train/loss", "online/top1", "learning_rate"):
+        assert [row[key] for row in rows(tmp_path / "whole")] == [row[key] for row in rows(tmp_path / "parts")]
+
+
 def weights(folder):
     return read_checkpoint(folder / "r/checkpoints/last.ckpt")["state_dict"]
 
@@ -108,6 +133,10 @@ def weights(folder):
 def assert_identical(a, b):
     assert a.keys() == b.keys()
     assert [key for key in a if not torch.equal(a[key], b[key])] == []
+
+
+def state(folder):
+    return read_status(RunFolder(folder / "r")).state
 
 
 def rows(folder):
@@ -125,9 +154,12 @@ def uninterrupted(tmp_path_factory):
 @pytest.mark.slow
 def test_a_run_leaves_what_it_promises(uninterrupted):
     folder, output = uninterrupted
-    for name in ("config.yaml", "metrics.csv", "curves.png", "checkpoints/last.ckpt", "checkpoints/best.ckpt"):
+    checkpoints = ("checkpoints/last.ckpt", "checkpoints/best.ckpt")
+    for name in ("config.yaml", "metrics.csv", "spectrum.bin", "curves.png", *checkpoints):
         assert (folder / "r" / name).is_file(), name
     assert not list((folder / "r").rglob("*.part"))
+    status = read_status(RunFolder(folder / "r"))
+    assert (status.state, status.epoch, status.epochs, status.step) == ("finished", 3, 3, 3 * STEPS)
     table = rows(folder)
     assert [int(float(row["epoch"])) for row in table] == [0, 1, 2]
     for column in (
@@ -138,11 +170,33 @@ def test_a_run_leaves_what_it_promises(uninterrupted):
         "online/top5",
         "knn/top1",
         "spectrum/effective_rank",
+        "spectrum/embeddings/l14",
+        "spectrum/features/rankme",
+        "spectrum/view_correlation",
         "images_per_second",
     ):
         assert all(float(row[column]) == float(row[column]) for row in table), column
     assert "main_linear.py" in output
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("columns", [100, 60])
+def test_a_terminal_shows_a_progress_bar_and_is_left_with_the_table(tmp_path, columns):
+    with terminal(columns) as screen:
+        assert pretrain(arguments(tmp_path, "--trainer.max_epochs=2")) == 0
+        lines = screen.lines()
+    table = [line.split() for line in lines if line.lstrip().startswith(("epoch ", "1/2 ", "2/2 "))]
+    assert [line[0] for line in table] == ["epoch", "1/2", "2/2"]
+    assert {"online", "k-NN", "eff."} <= set(table[0])
+    assert "epoch 1/2  step 0/4" in screen.written.decode()
+    assert not any("█" in line for line in lines)
+
+
+@pytest.mark.slow
+def test_the_dashboard_draws_what_a_run_measures(uninterrupted):
+    folder, _ = uninterrupted
+    measured = set().union(*read_metrics(folder / "r/metrics.csv").values())
+    assert metrics() - measured == {"online/target_top1"}
 
 
 @pytest.mark.slow
@@ -158,12 +212,14 @@ def test_killed_again_and_again_it_ends_bit_identical(uninterrupted, tmp_path):
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
         process.communicate()
+        assert state(tmp_path) == "killed"
     finish(start(tmp_path, "--checkpoint.every_n_steps=1", "--resume"))
     assert_identical(weights(whole), weights(tmp_path))
     assert [row["epoch"] for row in rows(tmp_path)] == [row["epoch"] for row in rows(whole)]
     for ours, theirs in zip(rows(tmp_path), rows(whole), strict=True):
-        for key in ("train/loss", "train/online_top1", "online/top1", "knn/top1"):
+        for key in ("train/loss", "train/online_top1", "online/top1", "knn/top1", "spectrum/embeddings/entropy"):
             assert ours[key] == theirs[key], key
+    assert (tmp_path / "r/spectrum.bin").read_bytes() == (whole / "r/spectrum.bin").read_bytes()
 
 
 def _steps_saved(folder):
@@ -195,6 +251,7 @@ def test_sigterm_saves_and_exits_cleanly(uninterrupted, tmp_path):
     assert "Stopped by SIGTERM" in output
     assert "Traceback" not in output
     assert _steps_saved(tmp_path) < 3 * STEPS
+    assert state(tmp_path) == "stopped"
     finish(start(tmp_path, "--resume"))
     assert_identical(weights(whole), weights(tmp_path))
 
@@ -210,6 +267,7 @@ def test_ctrl_c_saves_too(uninterrupted, tmp_path):
     assert process.returncode == 130, output
     assert "press Ctrl-C again" in output
     assert "Stopped by Ctrl-C; saved after step" in output
+    assert state(tmp_path) == "stopped"
     assert "Traceback" not in output
     finish(start(tmp_path, "--resume"))
     assert_identical(weights(whole), weights(tmp_path))
@@ -224,10 +282,9 @@ def test_a_model_that_changed_is_not_resumed(tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["frossl", "barlow_twins"])
-def test_two_processes_run_and_share_one_folder(tmp_path, method):
+def test_two_processes_run_and_share_one_folder(tmp_path):
     command = [sys.executable, str(ROOT / "main_pretrain.py")]
-    command += arguments(tmp_path, "--trainer.devices=2", "--trainer.strategy=ddp", method=method)
+    command += arguments(tmp_path, "--trainer.devices=2", "--trainer.strategy=ddp")
     done = subprocess.run(
         command, cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300
     )
@@ -235,14 +292,42 @@ def test_two_processes_run_and_share_one_folder(tmp_path, method):
     assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == ["r"]
     assert [int(float(row["epoch"])) for row in rows(tmp_path)] == [0, 1, 2]
     assert done.stdout.count("run folder:") == 1
+    assert read_spectra(tmp_path / "r/spectrum.bin").features.shape == (4, 63)  # of the global batch
 
 
 @pytest.mark.slow
-def test_wandb_without_a_key_runs_offline(tmp_path):
-    output = finish(start(tmp_path, "--wandb", "--trainer.max_epochs=1"))
-    assert "wandb sync" in output
-    (file,) = (tmp_path / "r/wandb").glob("offline-run-*/*.wandb")
-    assert (tmp_path / "r/wandb-id.txt").read_text() in file.name  # not the folder's name, which another run may have
+def test_wandb_without_a_key_gets_every_number_offline(tmp_path):
+    """Of a run and of its continuation, which is the same run to W&B."""
+    output = finish(start(tmp_path, "--wandb", "--trainer.max_epochs=2"))
+    assert f"wandb sync {tmp_path}/r/wandb/offline-run-*" in output
+    finish(start(tmp_path, "--resume", "--trainer.max_epochs=3", "--wandb_checkpoints"))
+    first, second = (read_wandb(path) for path in sorted((tmp_path / "r/wandb").glob("offline-run-*/*.wandb")))
+    metrics = read_metrics(tmp_path / "r/metrics.csv")
+    sent = [line for line in [*first.history, *second.history] if "spectrum/eigenvalues" not in "".join(line)]
+    assert [line["epoch"] for line in sent] == [1, 2, 3]
+    for epoch, line in enumerate(sent):
+        assert {name: line.get(name) for name in metrics[epoch]} == metrics[epoch]
+    for file in (first, second):
+        config = yaml.safe_load((tmp_path / "r/config.yaml").read_text())
+        assert {key: file.config[key] for key in config if key not in ("trainer", "wandb_checkpoints")} == {
+            key: config[key] for key in config if key not in ("trainer", "wandb_checkpoints")
+        }
+        assert file.run.run_id == (tmp_path / "r/wandb-id.txt").read_text()
+        assert (file.run.project, file.run.run_group, file.run.job_type) == ("solo-frossl", "digits/frossl", "pretrain")
+        assert list(file.run.tags) == ["digits", "frossl", "test_resnet"]
+        assert file.axes == {"epoch": "", "*": "epoch"}
+        assert any(name.startswith("spectrum/eigenvalues") for line in file.history for name in line)
+        assert file.exit_code == 0
+    accuracies = [metrics[epoch]["online/top1"] for epoch in range(3)]
+    assert second.summary["best/online_top1"] == max(accuracies)
+    assert second.summary["best/epoch"] == 1 + accuracies.index(max(accuracies))
+    assert second.summary["last/online_top1"] == accuracies[-1]
+    assert (first.config["trainer"]["max_epochs"], second.config["trainer"]["max_epochs"]) == (2, 3)
+    assert [kind for kind, *_ in first.artifacts].count("model") == 0
+    assert [aliases for kind, aliases, _ in second.artifacts if kind == "model"] == [
+        {"latest", "best"},
+        {"latest", "last"},
+    ]
 
 
 def test_a_diverging_run_says_where_and_keeps_the_last_good_checkpoint(tmp_path, capsys):
@@ -253,6 +338,9 @@ def test_a_diverging_run_says_where_and_keeps_the_last_good_checkpoint(tmp_path,
     assert "is not finite at epoch 0, batch " in error
     assert "No checkpoint was written yet" in error
     assert "Traceback" not in error
+    status = read_status(RunFolder(tmp_path / "r"))
+    assert (status.state, status.epoch) == ("failed", 0)
+    assert status.reason.startswith("NonFiniteError: train/")
     assert not (tmp_path / "r/checkpoints/last.ckpt").exists()
 
 

@@ -51,12 +51,30 @@ def test_sgd_is_that_of_the_equations():
     torch.testing.assert_close(classifier.bias.double(), torch.tensor(weight[:, 12]), atol=1e-5, rtol=1e-4)
 
 
-def test_is_as_good_as_logistic_regression():
+@pytest.mark.parametrize(
+    "config", [LinearConfig(), LinearConfig(optimizer="adam", learning_rate=5e-2)], ids=lambda c: c.optimizer
+)
+def test_is_as_good_as_logistic_regression(config):
     train, validation = problem(700).labelled(), problem(700, seed=1).labelled()
-    result = linear_probe(train, validation, NAMES)
+    result = linear_probe(train, validation, NAMES, config)
     other = LogisticRegression(max_iter=1000).fit(train.features, train.label)
     assert result.top1 > 70
     assert result.top1 == pytest.approx(100 * other.score(validation.features, validation.label), abs=1.5)
+
+
+def test_adam_is_torch_s():
+    train = problem(64)
+    batches = shuffled_batches(train, 16, seed=3)
+    config = LinearConfig(optimizer="adam", epochs=2, batch_size=16, learning_rate=0.5, weight_decay=0.01, decay_at=())
+    expected = nn.Linear(12, 7)
+    optimizer = torch.optim.Adam([*expected.parameters()], lr=0.5 * 16 / 256, weight_decay=0.01)
+    with torch.no_grad():
+        expected.weight.zero_(), expected.bias.zero_()
+    for x, y in [batch for epoch in range(2) for batch in batches(epoch)]:
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(expected(x), y).backward()
+        optimizer.step()
+    torch.testing.assert_close(fit_linear(batches, 12, 7, config, "cpu").weight, expected.weight)
 
 
 def test_the_seed_decides_everything():
@@ -175,6 +193,7 @@ def test_says_what_is_wrong():
         ({"epochs": 0}, "linear.epochs"),
         ({"learning_rate": -1.0}, "linear.learning"),
         ({"decay_at": (60,)}, "fractions"),
+        ({"optimizer": "lars"}, "linear.optimizer"),
     ],
 )
 def test_config_refuses(values, named):

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from solo_frossl.report import draw_confusion, draw_curves, pictures
+from solo_frossl.report import Tile, draw_confusion, draw_curves, draw_views, pictures
 from solo_frossl.report.epoch_csv import write_metrics
 
 
@@ -119,3 +119,25 @@ def test_confusion_of_a_class_without_images(tmp_path):
 def test_confusion_that_does_not_fit_its_names(tmp_path):
     with pytest.raises(ValueError, match=r"3 class names need a 3 x 3 confusion matrix, got \(2, 2\)"):
         draw_confusion([[1, 0], [0, 1]], ["a", "b", "c"], tmp_path / "confusion.png")
+
+
+@pytest.mark.parametrize(("number", "sizes"), [(1, [8, 8]), (3, [224, 224, *[96] * 6]), (8, [32, 10])])
+def test_views_stand_apart_with_all_their_words(tmp_path, drawn, number, sizes):
+    words = "crop 188 x 188 px (100 %), flipped\nbrightness 0.52, saturation 1.62\ncontrast 0.86, hue +0.14\ngrey"
+    boxes = [(0.0, 0.0, 3.0, 4.0)] * len(sizes)
+    row = [Tile(np.zeros((3, 20, 30)), "number 1, cat", boxes), *(Tile(np.ones((1, s, s)) / 2, words) for s in sizes)]
+    titles = ["image", *(f"view {i + 1}: asymmetric\n{s} px\ncrop_scale (0.14, 1.0)" for i, s in enumerate(sizes))]
+    draw_views([row] * number, titles, tmp_path / "v.png")
+    figure = drawn[0]
+    assert len(figure.axes) == number * (1 + len(sizes))
+    assert [len(axes.patches) for axes in figure.axes[::number][:2]] == [len(sizes), 0]
+    renderer = figure.canvas.get_renderer()
+    boxes = [
+        artist.get_window_extent(renderer) for artist in (*figure.axes, *(t for t in figure.texts if t.get_text()))
+    ]
+    for i, box in enumerate(boxes):
+        assert box.x0 >= 0
+        assert box.y0 >= 0
+        assert box.x1 <= figure.bbox.x1
+        assert box.y1 <= figure.bbox.y1
+        assert not any(box.overlaps(other) for other in boxes[:i])

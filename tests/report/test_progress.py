@@ -1,3 +1,5 @@
+from typing import ClassVar
+
 import pytest
 import torch
 from lightning.pytorch import Callback
@@ -78,25 +80,32 @@ class Work(Callback):
 
 
 @pytest.mark.parametrize("interval", [1.0, 1 / 3])
-def test_throughput_counts_training_only(fit, tmp_path, clock, interval):
+def test_speed_and_device_seconds_count_training_only(fit, tmp_path, clock, interval):
     fit(tmp_path / "m.csv", 2, [Work(clock), Throughput()][::-1], val_check_interval=interval)
     for row in read_metrics(tmp_path / "m.csv").values():
         assert row["images_per_second"] == pytest.approx(3.0)
+        assert row["device_seconds"] == pytest.approx(6.0)
 
 
-def test_throughput_of_an_epoch_resumed_in_its_middle(fit, tmp_path, clock):
+def test_an_epoch_resumed_in_its_middle_has_all_its_device_seconds(fit, tmp_path, clock):
+    """Those up to the checkpoint, and those since; not the ones that were lost, nor those of another epoch."""
+    stop = Stop(1, tmp_path / "c.ckpt")
     with pytest.raises(RuntimeError, match="stop"):
-        fit(tmp_path / "m.csv", 2, [Stop(1, tmp_path / "c.ckpt")])
-    fit(tmp_path / "m.csv", 2, [Throughput(), Work(clock)], resume=tmp_path / "c.ckpt")
-    assert read_metrics(tmp_path / "m.csv")[1]["images_per_second"] == pytest.approx(3.0)
+        fit(tmp_path / "m.csv", 3, [Throughput(), Work(clock), stop])
+    clock.now += 7777
+    fit(tmp_path / "m.csv", 3, [Throughput(), Work(clock)], resume=tmp_path / "c.ckpt")
+    rows = read_metrics(tmp_path / "m.csv")
+    assert [rows[epoch]["device_seconds"] for epoch in (1, 2)] == pytest.approx([6.0, 6.0])
+    assert [rows[epoch]["images_per_second"] for epoch in (1, 2)] == pytest.approx([3.0, 3.0])
 
 
-def test_throughput_counts_all_processes(tmp_path, clock):
+def test_speed_and_device_seconds_count_all_processes(tmp_path, clock):
     class Module:
         device = torch.device("cpu")
+        logged: ClassVar[dict] = {}
 
         def log(self, name, value, **kwargs):
-            self.logged = {name: value}
+            self.logged[name] = value
 
     class Trainer:
         world_size = 4
@@ -109,7 +118,7 @@ def test_throughput_counts_all_processes(tmp_path, clock):
     clock.now += 2
     callback.on_train_batch_end(Trainer, module, None, Batch, 0)
     callback.on_train_epoch_end(Trainer, module)
-    assert module.logged == {"images_per_second": 16.0}
+    assert module.logged == {"images_per_second": 16.0, "device_seconds": 8.0}
 
 
 def test_csv_and_table_agree(fit, tmp_path, capsys):

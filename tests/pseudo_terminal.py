@@ -1,0 +1,72 @@
+"""A terminal in memory: what a program writes to it, and what a person would see."""
+
+import fcntl
+import os
+import pty
+import struct
+import sys
+import termios
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyte
+
+
+class Terminal:
+    """A pseudo-terminal and the emulator behind it.
+
+    Args:
+        columns: of the terminal.
+        rows: of the terminal.
+    """
+
+    def __init__(self, columns: int, rows: int = 40) -> None:
+        self._master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self._screen = pyte.Screen(columns, rows)
+        self._stream = pyte.ByteStream(self._screen)
+        self._lock = threading.Lock()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self.file = os.fdopen(slave, "w", encoding="utf-8")
+        self.written = b""
+        self._reader.start()
+
+    def lines(self) -> list[str]:
+        """The lines on the screen now, from the first to the last that is not empty."""
+        self.file.flush()
+        arrived = -1
+        while arrived < len(self.written):  # until nothing more comes
+            arrived = len(self.written)
+            time.sleep(0.05)
+        with self._lock:
+            return "\n".join(line.rstrip() for line in self._screen.display).rstrip().split("\n")
+
+    def close(self) -> None:
+        """Forget it."""
+        self.file.close()
+        self._reader.join()
+        os.close(self._master)
+
+    def _read(self) -> None:
+        while True:
+            try:
+                part = os.read(self._master, 65536)
+            except OSError:  # the other end is closed
+                return
+            with self._lock:
+                self.written += part
+                self._stream.feed(part)
+
+
+@contextmanager
+def terminal(columns: int) -> Iterator[Terminal]:
+    """Standard output and standard error are a terminal of this width."""
+    made, before = Terminal(columns), (sys.stdout, sys.stderr)
+    sys.stdout = sys.stderr = made.file
+    try:
+        yield made
+    finally:
+        sys.stdout, sys.stderr = before
+        made.close()
