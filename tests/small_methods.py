@@ -25,6 +25,7 @@ SMALL = [
     "--data.batch_size=64",
 ]
 OWN = {
+    "barlow_twins": ["--model.optimizer.lr=0.1"],
     "byol": ["--model.predictor.hidden=64"],
     "corinfomax": ["--model.optimizer.lr=0.04"],
     "dino": [

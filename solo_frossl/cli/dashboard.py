@@ -124,7 +124,7 @@ def build_view(entity: str, project: str, dataset: str | None = None) -> Any:
         settings=workspaces.WorkspaceSettings(x_axis=_EPOCH, max_runs=50),
         runset_settings=workspaces.RunsetSettings(
             groupby=[workspaces.Metric("Group")],
-            filters=[workspaces.Config("dataset") == dataset] if dataset else "",
+            filters=workspaces.And(workspaces.Config("dataset") == dataset) if dataset else "",
             order=[workspaces.Ordering(workspaces.Summary("best/online_top1"), ascending=False)],
         ),
     )

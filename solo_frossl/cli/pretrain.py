@@ -93,6 +93,7 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*Found .* module.s. in eval mode.*")
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # what is logged is of the global batch already
 
 
 def _add_options(parser: LightningArgumentParser) -> None:

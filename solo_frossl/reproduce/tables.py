@@ -278,6 +278,8 @@ def _implicit_fig3() -> Table:
             "The dataset is that of the authors' notebook. Weight decay is 4e-4, as the paper says of these methods;"
             " the notebook's runs have 1e-5.",
             "BYOL has its own cosine loss in both of the figure's rows; the authors' code also has a Euclidean one.",
+            "The Euclidean loss needs the long warm-up before the learning rate of 1.0: shorten runs by --scale stop=N,"
+            " which keeps the schedule.",
         ),
     )
 

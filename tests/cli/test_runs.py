@@ -292,6 +292,7 @@ def test_two_processes_run_and_share_one_folder(tmp_path):
     assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == ["r"]
     assert [int(float(row["epoch"])) for row in rows(tmp_path)] == [0, 1, 2]
     assert done.stdout.count("run folder:") == 1
+    assert "sync_dist" not in done.stderr
     assert read_spectra(tmp_path / "r/spectrum.bin").features.shape == (4, 63)  # of the global batch
 
 

@@ -37,6 +37,7 @@ def main(out: Path, processes: int) -> None:
     if trainer.is_global_zero:
         metrics = history.rows[0]
         assert metrics.pop("images_per_second") > 0
+        assert metrics.pop("device_seconds") > 0
         results = metrics | {
             "index": train.index.tolist(),
             "features": train.features.flatten().tolist(),
