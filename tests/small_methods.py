@@ -25,8 +25,8 @@ SMALL = [
     "--data.batch_size=64",
 ]
 OWN = {
-    "barlow_twins": ["--model.optimizer.lr=0.1"],
-    "byol": ["--model.predictor.hidden=64"],
+    "barlow_twins": ["--model.optimizer.lr=0.02"],
+    "byol": ["--model.predictor.hidden=64", "--model.optimizer.lr=0.2"],
     "corinfomax": ["--model.optimizer.lr=0.04"],
     "dino": [
         "--model.num_prototypes=64",
@@ -34,6 +34,7 @@ OWN = {
         "--model.momentum.base_tau=0.99",
         "--model.projector.batch_norm=true",
     ],
+    "frossl": ["--model.optimizer.lr=0.1"],
     "moco_v2": ["--model.queue_size=72", "--model.projector.batch_norm=true"],  # the queue is no multiple of the batch
     "simsiam": ["--model.predictor.hidden=64", "--model.optimizer.lr=1.0"],
     "swav": [
@@ -45,7 +46,7 @@ OWN = {
     "vicreg": ["--model.optimizer.lr=0.04"],
     "wmse": ["--model.whitening_size=64", "--model.optimizer.lr=0.1"],
 }
-"""Sizes that a method has beyond those of all."""
+"""What a method has beyond that: sizes, and a learning rate at which so few steps teach it something."""
 VIT = ["--model.backbone=test_vit", "--data.image_size=32", "--model.projector.batch_norm=false"]
 """A network without BatchNorm, which would see the images of one process: SyncBatchNorm runs on GPUs only."""
 NO_BATCH_NORM = {

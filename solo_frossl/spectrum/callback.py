@@ -30,20 +30,21 @@ class SpectrumConfig:
             0 for never.
         collapse_rank: embeddings whose effective rank stays below this have collapsed; 0 for no watch by effective
             rank.
-        collapse_checks: measurements in a row after which that is reported.
+        collapse_checks: measurements in a row, every_n_steps apart, after which that is reported; null for as many as
+            1000 steps have, and at least 3.
     """
 
     every_n_steps: int = 50
     collapse_rank: float = 1.2
-    collapse_checks: int = 20
+    collapse_checks: int | None = None
 
     def __post_init__(self) -> None:
         if self.every_n_steps < 0:
             raise ValueError(f"spectrum.every_n_steps is {self.every_n_steps}: it must be 0 (never) or more")
         if not self.collapse_rank >= 0:
             raise ValueError(f"spectrum.collapse_rank is {self.collapse_rank}: it must be 0 (no watch) or more")
-        if self.collapse_checks < 1:
-            raise ValueError(f"spectrum.collapse_checks is {self.collapse_checks}: it must be at least 1")
+        if self.collapse_checks is not None and self.collapse_checks < 1:
+            raise ValueError(f"spectrum.collapse_checks is {self.collapse_checks}: it must be null or at least 1")
 
 
 class _Pending(NamedTuple):
@@ -97,7 +98,8 @@ class SpectrumCallback(Callback):
         self.on_collapse = on_collapse
         self.stopped = False
         self._file = SpectraFile(path)
-        self._watch = CollapseWatch(config.collapse_rank, config.collapse_checks)
+        every = config.every_n_steps or 1
+        self._watch = CollapseWatch(config.collapse_rank, config.collapse_checks or max(3, -(-1000 // every)), every)
         self._last: np.void | None = None
         self._steps: list[int] = []
         self._fourteenth: list[float] = []

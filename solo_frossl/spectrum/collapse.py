@@ -3,7 +3,7 @@
 What tells a collapse is that it lasts. Healthy runs begin with as low a rank: on 6,400 CIFAR-10 images, after 125 steps
 of batch 256, the embeddings' effective rank was 1.01 with SwAV, 1.06 with BYOL and 1.12 with DirectPred (whose networks
 learned, and whose features had 6.3, 2.2 and 6.2), while 2.2 to 21 with the others. So the threshold is near 1, the
-least there is, and the defaults wait for 20 checks, which are about 1000 steps where epochs are longer than that.
+least there is, and the default is to wait for 1000 steps.
 """
 
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ class CollapseStop(SIGTERMException):
 
 
 class CollapseWatch:
-    """Counts checks in a row whose embeddings are collapsed.
+    """Counts checks in a row whose embeddings are collapsed, by the records of ``spectrum.bin``.
 
     They are when their effective rank is below `rank`, which is a collapse onto one direction, or when their variance
     is below 1 % of their mean square, which is a collapse to one point: what is left around that is noise, whose
@@ -32,20 +32,23 @@ class CollapseWatch:
     Args:
         rank: effective rank below which embeddings are collapsed.
         checks: checks in a row that make a collapse.
+        every: steps between two checks; others, at the end of an epoch, do not count, lest short epochs count more.
     """
 
-    def __init__(self, rank: float, checks: int) -> None:
+    def __init__(self, rank: float, checks: int, every: int = 1) -> None:
         self.rank = rank
         self.checks = checks
+        self.every = every
         self._in_a_row = 0
 
     def restore(self, records: Iterable[np.void]) -> None:
-        """Count what was measured before; `records` are those of ``spectrum.bin``, from the newest to the oldest."""
+        """Count what was measured before; `records` from the newest to the oldest."""
         self._in_a_row = 0
         for record in records:
-            if not self._fault(record):
-                break
-            self._in_a_row += 1
+            if record["step"] % self.every == 0:
+                if not self._fault(record):
+                    break
+                self._in_a_row += 1
 
     def update(self, record: np.void) -> str | None:
         """Count one check.
@@ -53,6 +56,8 @@ class CollapseWatch:
         Returns:
             What has happened, in words, if this check completes a collapse; so once in each collapse.
         """
+        if record["step"] % self.every:
+            return None
         fault = self._fault(record)
         self._in_a_row = self._in_a_row + 1 if fault else 0
         if self._in_a_row != self.checks:

@@ -99,7 +99,7 @@ def test_two_processes_stop_together(tmp_path):
     ("wrong", "message"),
     [
         ("--spectrum.every_n_steps=-1", "spectrum.every_n_steps is -1: it must be 0 (never) or more"),
-        ("--spectrum.collapse_checks=0", "spectrum.collapse_checks is 0: it must be at least 1"),
+        ("--spectrum.collapse_checks=0", "spectrum.collapse_checks is 0: it must be null or at least 1"),
         ("--on_collapse=halt", "on_collapse must be warn or stop"),
         ("--spectrum.every=5", "every_n_steps"),
     ],

@@ -353,6 +353,15 @@ def test_all_processes_stop_together(gloo_pool):
 
 
 @pytest.mark.parametrize(
+    ("every", "given", "checks"),
+    [(50, None, 20), (1, None, 1000), (400, None, 3), (300, None, 4), (50, 5, 5), (0, 2, 2)],
+)
+def test_a_collapse_must_last_a_thousand_steps_by_default(every, given, checks):
+    config = SpectrumConfig(every_n_steps=every, collapse_checks=given)
+    assert SpectrumCallback("nowhere", config)._watch.checks == checks
+
+
+@pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"every_n_steps": -1}, "spectrum.every_n_steps is -1"),

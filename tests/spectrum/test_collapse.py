@@ -6,15 +6,26 @@ from solo_frossl.spectrum.collapse import CollapseWatch
 FULL, FLAT, SHRUNK = "full rank", "one direction", "one point"
 
 
-def record(kind):
+def record(kind, step=0):
     eigenvalues = np.zeros(8, np.float32)
     eigenvalues[: 1 if kind == FLAT else 8] = 1
-    fields = [("embeddings", "<f4", (8,)), ("variance_share", "<f4")]
-    return np.array((eigenvalues, 0.001 if kind == SHRUNK else 0.5), fields)[()]
+    fields = [("step", "<i8"), ("embeddings", "<f4", (8,)), ("variance_share", "<f4")]
+    return np.array((step, eigenvalues, 0.001 if kind == SHRUNK else 0.5), fields)[()]
 
 
 def reports(watch, kinds):
     return [watch.update(record(kind)) for kind in kinds]
+
+
+def test_checks_at_the_end_of_an_epoch_do_not_count():
+    kinds = [(0, FULL), (3, FLAT), (4, FLAT), (7, FLAT), (8, FLAT), (11, FULL), (12, FLAT), (16, FLAT)]
+    watch = CollapseWatch(1.2, 3, every=4)
+    said = [watch.update(record(kind, step)) is not None for step, kind in kinds]
+    assert [step for (step, _), now in zip(kinds, said, strict=True) if now] == [12]
+    for stopped in range(len(kinds) + 1):
+        watch.restore(record(kind, step) for step, kind in reversed(kinds[:stopped]))
+        resumed = [watch.update(record(kind, step)) is not None for step, kind in kinds[stopped:]]
+        assert resumed == said[stopped:]
 
 
 def test_reported_once_when_it_has_lasted():
