@@ -328,10 +328,12 @@ class TestCollapse:
         def causes(method, *arguments):
             return build(method, *arguments)[0].collapse_causes()
 
-        weights = causes("frossl", "--model.variance_weight=0", "--model.schedule.warmup_epochs=0")
+        weights = causes(
+            "frossl", "--model.variance_weight=0", "--model.optimizer.lr=3", "--model.schedule.warmup_epochs=0"
+        )
         assert weights == [
             "model.variance_weight is 0",
-            "the learning rate is too high (model.optimizer.lr 0.4, without warm-up)",
+            "the learning rate is too high (model.optimizer.lr 3, without warm-up)",
         ]
         assert len(causes("frossl", "--model.invariance_weight=0")) == 1
         assert "there is no predictor (model.use_predictor is false)" in causes(
