@@ -17,6 +17,8 @@ from solo_frossl.reproduce import Cell, Column, Run, Table, run_cells, summary
 from solo_frossl.reproduce.tables import NO_TARGET, Options
 
 ROOT = Path(__file__).resolve().parents[1]
+ADAM: Options = {"model.optimizer.name": "adam", "model.optimizer.lr": 1e-3}
+"""For losses of the order of 100, which LARS gives large steps of biases and BatchNorm weights in a short warm-up."""
 ROWS: dict[str, tuple[str, Options]] = {
     "untrained": ("frossl", {"model.optimizer.lr": 0}),
     "frossl": ("frossl", {}),
@@ -36,7 +38,9 @@ ROWS: dict[str, tuple[str, Options]] = {
     "isoloss": ("isoloss", {}),
     "directpred_no_target": ("directpred", NO_TARGET),
     "isoloss_no_target": ("isoloss", NO_TARGET),
-    "barlow_twins_adam": ("barlow_twins", {"model.optimizer.name": "adam", "model.optimizer.lr": 1e-3}),
+    "barlow_twins_adam": ("barlow_twins", ADAM),
+    "vicreg_adam": ("vicreg", ADAM),
+    "corinfomax_adam": ("corinfomax", ADAM),
 }
 """A method's configuration, and what a run this short changes in it."""
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from solo_frossl.spectrum.file import record_type
+from solo_frossl.run_files import record_type
 
 TERMS = {"frossl": ("variance", "invariance"), "barlow_twins": ("on_diagonal", "off_diagonal")}
 

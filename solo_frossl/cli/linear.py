@@ -35,7 +35,8 @@ from solo_frossl.probe import (
     load_backbone_weights,
 )
 from solo_frossl.report import draw_confusion, summary_table
-from solo_frossl.runs import CheckpointError, find_run, newest_readable, read_checkpoint
+from solo_frossl.run_files import find_run
+from solo_frossl.runs import CheckpointError, newest_readable, read_checkpoint
 
 PROGRAM = "main_linear.py"
 

@@ -32,6 +32,7 @@ from solo_frossl.methods import METHODS
 from solo_frossl.probe import EffectiveRank, KNNConfig, OnlineKNN
 from solo_frossl.published import row_name
 from solo_frossl.report import EpochCSV, EpochTable, LearningRate, TerminalBar, Throughput, draw_curves
+from solo_frossl.run_files import RunFolder, find_run, new_run
 from solo_frossl.runs import (
     AtomicCheckpointIO,
     CheckpointConfig,
@@ -39,13 +40,10 @@ from solo_frossl.runs import (
     NonFiniteError,
     NonFiniteGuard,
     RunCheckpoint,
-    RunFolder,
     SeedEachStep,
     StatusFile,
     StopAfterEpoch,
     WandbRun,
-    find_run,
-    new_run,
     newest_readable,
 )
 from solo_frossl.spectrum import CollapseStop, SpectrumCallback, SpectrumConfig
@@ -198,7 +196,7 @@ def _run(parsed: Parsed, run: RunFolder | None) -> int:
                     EffectiveRank(),
                     spectrum,
                     EpochTable(),
-                    *_progress_bar(built.trainer, options.stop_after_epoch),
+                    *_progress_bar(built.trainer, options.stop_after_epoch, spectrum),
                     *first_part,
                     *_wandb(run, parsed, options),
                     keeper,
@@ -209,6 +207,7 @@ def _run(parsed: Parsed, run: RunFolder | None) -> int:
         started = time.monotonic()
         with status.watching(trainer):
             trainer.fit(built.model, datamodule=built.data, ckpt_path=checkpoint_path, weights_only=True)
+            spectrum.raise_if_stopped()
     except CollapseStop:
         return _stopped_by_collapse(run, keeper)
     except SIGTERMException:
@@ -236,8 +235,6 @@ def _run(parsed: Parsed, run: RunFolder | None) -> int:
         if not announce.started and not resuming and rank_zero_only.rank == 0:
             shutil.rmtree(run.path)
         _draw(metrics, run)
-    if spectrum.stopped:
-        return _stopped_by_collapse(run, keeper)
     _say(_footer(run, trainer, time.monotonic() - started))
     return 0
 
@@ -309,12 +306,13 @@ def trainer_arguments(given: dict[str, Any], callbacks: list[Callback], loggers:
     }
 
 
-def _progress_bar(given: dict[str, Any], epochs: int | None) -> list[Callback]:
+def _progress_bar(given: dict[str, Any], epochs: int | None, spectrum: SpectrumCallback) -> list[Callback]:
     """A progress bar at a terminal, or as the configuration has it; it may also bring one of its own."""
     own = any(isinstance(callback, ProgressBar) for callback in _as_list(given["callbacks"]))
     wanted = given["enable_progress_bar"]
     shown = sys.stderr.isatty() if wanted is None else wanted
-    return [TerminalBar(epochs)] if shown and not own else []
+    live = (lambda: spectrum.effective_rank) if spectrum.config.every_n_steps else None
+    return [TerminalBar(epochs, live)] if shown and not own else []
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -17,7 +17,7 @@ from solo_frossl.cli.errors import ConfigError, one_message
 from solo_frossl.compare import compare_runs, read_run, write_comparison
 from solo_frossl.data import DATASETS, ImageFolder
 from solo_frossl.reproduce import TABLES, Cell, Outcome, Scale, Table, plan, remaining, run_cells, summary
-from solo_frossl.runs import RunFolder, read_status
+from solo_frossl.run_files import RunFolder, read_status
 
 PROGRAM = "solo-frossl reproduce"
 GRID = "grid.json"

@@ -21,8 +21,8 @@ from solo_frossl.cli.config import load_yaml
 from solo_frossl.cli.errors import ConfigError, one_message
 from solo_frossl.compare.groups import as_yaml, flatten
 from solo_frossl.published import row_name
-from solo_frossl.report import MetricsFileError, read_metrics, terminal_columns
-from solo_frossl.runs import RunFolder, read_status
+from solo_frossl.run_files import MetricsFileError, RunFolder, read_metrics, read_status
+from solo_frossl.terminal import terminal_columns
 
 PROGRAM = "solo-frossl runs"
 _FILES = ("config.yaml", "metrics.csv", "status.json")

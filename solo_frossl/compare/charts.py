@@ -8,9 +8,10 @@ import numpy as np
 
 from solo_frossl.compare.groups import Group
 from solo_frossl.compare.names import method_order, metric_name
-from solo_frossl.compare.read import TOP
+from solo_frossl.compare.read import Spectrum
 from solo_frossl.compare.style import DASHES, MARKERS, scale, style
 from solo_frossl.published import Published
+from solo_frossl.run_files import TOP
 
 MOST_EPOCHS = 500
 """Points that a curve by epoch is drawn with, at most."""
@@ -88,6 +89,7 @@ def _group_data(group: Group, papers: Sequence[Published], chosen: Sequence[int]
     return {
         "seeds": len(group.runs),
         "curves": curves,
+        "stepped": {metric: data for metric in curves if (data := _statistic_over_steps(group, metric))},
         "papers": theirs,
         "saturation": _saturation(group),
         "spectra": {source: data for source in SOURCES if (data := spectrum_over_steps(group, source))},
@@ -137,21 +139,56 @@ def spectrum_over_steps(group: Group, source: str) -> dict[str, Any] | None:
     spectra = [run.spectrum for run in group.runs if run.spectrum is not None and source in run.spectrum.first]
     if not spectra:
         return _spectrum_by_epoch(group, source)
-    longest = max(spectra, key=lambda spectrum: len(spectrum.step))
-    rows = thin(len(longest.step), MOST_STEPS)
-    steps = longest.step[rows]
-    stack = np.full((len(spectra), len(steps), longest.first[source].shape[1]), np.nan)
-    for number, spectrum in enumerate(spectra):
-        values = spectrum.first[source]
-        at = np.searchsorted(spectrum.step, steps).clip(max=len(spectrum.step) - 1)
-        same = spectrum.step[at] == steps
-        width = min(stack.shape[2], values.shape[1])
-        stack[number, same, :width] = values[at[same], :width]
+    longest, rows, stack = _side_by_side(spectra, [spectrum.first[source] for spectrum in spectra])
     return {
-        "step": steps.tolist(),
+        "step": longest.step[rows].tolist(),
         "epoch": [_rounded(epoch) for epoch in longest.epoch[rows]],
         "values": [[_rounded(v) for v in column] for column in _mean_of_finite(stack).T],
     }
+
+
+def _statistic_over_steps(group: Group, metric: str) -> dict[str, Any] | None:
+    """One number of the spectrum over the steps, as :func:`_curve` has it by epoch; None without a file of spectra."""
+    spectra = [run.spectrum for run in group.runs if run.spectrum is not None and metric in run.spectrum.statistics]
+    if not spectra:
+        return None
+    longest, rows, stack = _side_by_side(spectra, [spectrum.statistics[metric][:, None] for spectrum in spectra])
+    stack = stack[:, :, 0]
+    known = np.isfinite(stack).any(0)
+    if not known.any():
+        return None
+    curve: dict[str, Any] = {
+        "steps": longest.step[rows][known].tolist(),
+        "mean": [_rounded(v) for v in _mean_of_finite(stack)[known]],
+    }
+    if len(spectra) > 1:
+        finite = np.isfinite(stack)
+        curve["low"] = [_rounded(v) for v in np.where(finite, stack, np.inf).min(0)[known]]
+        curve["high"] = [_rounded(v) for v in np.where(finite, stack, -np.inf).max(0)[known]]
+        curve["count"] = finite.sum(0)[known].tolist()
+    return curve
+
+
+def _side_by_side(spectra: Sequence[Spectrum], values: Sequence[np.ndarray]) -> tuple[Spectrum, np.ndarray, np.ndarray]:
+    """What the seeds have at the same steps, no more than :data:`MOST_STEPS` of them.
+
+    Args:
+        spectra: S of them.
+        values: ``(R, K)`` of each, at its steps.
+
+    Returns:
+        The longest of the spectra; which T of its steps are drawn; and ``(S, T, K)`` values, NaN where a seed has none.
+    """
+    longest = max(range(len(spectra)), key=lambda number: len(spectra[number].step))
+    rows = thin(len(spectra[longest].step), MOST_STEPS)
+    steps = spectra[longest].step[rows]
+    stack = np.full((len(spectra), len(steps), values[longest].shape[1]), np.nan)
+    for number, (spectrum, own) in enumerate(zip(spectra, values, strict=True)):
+        at = np.searchsorted(spectrum.step, steps).clip(max=len(spectrum.step) - 1)
+        same = spectrum.step[at] == steps
+        width = min(stack.shape[2], own.shape[1])
+        stack[number, same, :width] = own[at[same], :width]
+    return spectra[longest], rows, stack
 
 
 def whole_spectra(group: Group, source: str, epochs: Sequence[int]) -> dict[str, Any] | None:

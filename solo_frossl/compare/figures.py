@@ -17,8 +17,8 @@ from solo_frossl.compare.charts import SOURCES, spectrum_over_steps
 from solo_frossl.compare.comparison import Part
 from solo_frossl.compare.groups import Group
 from solo_frossl.compare.names import metric_name
-from solo_frossl.compare.read import TOP
 from solo_frossl.compare.style import DASHES, MARKERS, scale, style
+from solo_frossl.run_files import TOP
 
 WIDTH = 5.5
 """Inches; the text width of most conferences."""

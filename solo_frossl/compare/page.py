@@ -15,8 +15,8 @@ from solo_frossl.compare.charts import MOST_EPOCHS, MOST_INDICES, MOST_STEPS, SO
 from solo_frossl.compare.comparison import Comparison, Part
 from solo_frossl.compare.groups import as_yaml, flatten
 from solo_frossl.compare.names import metric_name
-from solo_frossl.compare.read import TOP
 from solo_frossl.compare.style import style
+from solo_frossl.run_files import TOP
 
 _SECTIONS = (
     ("summary", "Summary"),
@@ -138,6 +138,7 @@ def _shown(part: Part, data: list[dict[str, Any]], labels: list[str]) -> dict[st
         "profiles": [(a, a) for a in after],
         "profile_sources": [(s, text) for s, text in sources if any(s in group for group in profiles)],
         "spectral": [(m, metric_name(m)) for m in [*first, *(m for m in spectral if m not in first)]],
+        "spectrum_by_step": any(group["stepped"] for group in data),
         "spectrum": part.spectrum,
         "losses": any(m.startswith("train/") for m in measured),
         "differences": part.differences,

@@ -13,12 +13,21 @@ import numpy as np
 
 from solo_frossl.compare.names import dataset_name
 from solo_frossl.published import row_name
-from solo_frossl.report import MetricsFileError, parse_metrics
-from solo_frossl.runs import RunFolder, read_status
-from solo_frossl.spectrum import SpectraFileError, read_spectra
+from solo_frossl.run_files import (
+    TOP,
+    MetricsFileError,
+    RunFolder,
+    SpectraFileError,
+    condition_number,
+    effective_rank,
+    parse_metrics,
+    read_spectra,
+    read_status,
+    shannon_entropy,
+)
 
-TOP = 14
-"""Eigenvalues that are followed over the steps."""
+STATISTICS = {"condition_number": condition_number, "entropy": shannon_entropy, "effective_rank": effective_rank}
+"""What is followed of the spectra of embeddings and features over the steps, beside their first eigenvalues."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +39,14 @@ class Spectrum:
         epoch: ``(R,)`` the same in epochs; 1.5 is the middle of the second.
         first: ``(R, K)`` with K up to :data:`TOP`, by source: ``embeddings`` and ``features`` (eigenvalues of their
             covariance), ``predictor`` (its eigenvalues) and ``alignment`` (of its eigenvectors); what there is.
+        statistics: ``(R,)`` values by metric, ``spectrum/embeddings/entropy``: those of :data:`STATISTICS`.
         whole: all eigenvalues of ``embeddings`` and ``features``, ``(D,)``, by epochs trained; 0 is the first check.
     """
 
     step: np.ndarray
     epoch: np.ndarray
     first: Mapping[str, np.ndarray]
+    statistics: Mapping[str, np.ndarray]
     whole: Mapping[str, Mapping[int, np.ndarray]]
 
 
@@ -191,6 +202,12 @@ def _spectrum(path: Path, remarks: list[str]) -> Spectrum | None:
         step=spectra.step,
         epoch=spectra.epoch,
         first={name: values for name, values in first.items() if values.shape[1]},
+        statistics={
+            f"spectrum/{name}/{statistic}": function(getattr(spectra, name))
+            for name in ("embeddings", "features")
+            if first[name].shape[1]
+            for statistic, function in STATISTICS.items()
+        },
         whole={
             name: {epoch: getattr(spectra, name)[row].copy() for epoch, row in ({0: 0} | measured).items()}
             for name in ("embeddings", "features")

@@ -75,5 +75,5 @@ def linear_and_knn(
         linear_top1=linear_top1,
         knn_top1=float(knn_accuracy(scores, validation.label)),
         dimension=train.features.shape[1],
-        effective_rank=float(effective_rank(covariance_eigenvalues(validation.features))),
+        effective_rank=float(effective_rank(covariance_eigenvalues(validation.features).cpu())),
     )

@@ -118,4 +118,4 @@ class EffectiveRank(_ValidationFeatures):
     def measure(self, trainer: Trainer, module: LightningModule, outputs: dict[str, Tensor]) -> None:
         """Effective rank of the features of all processes together."""
         eigenvalues = covariance_eigenvalues(gather_ragged(outputs["features"].float()))
-        module.log("spectrum/effective_rank", effective_rank(eigenvalues).float(), sync_dist=True)
+        module.log("spectrum/effective_rank", float(effective_rank(eigenvalues.cpu())), sync_dist=True)

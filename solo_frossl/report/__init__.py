@@ -1,24 +1,20 @@
 """What a run tells: metrics.csv, a table by epoch, pictures, and the closing summary."""
 
-from solo_frossl.report.epoch_csv import EpochCSV, MetricsFileError, parse_metrics, read_metrics
+from solo_frossl.report.epoch_csv import EpochCSV
 from solo_frossl.report.pictures import Tile, draw_confusion, draw_curves, draw_views
 from solo_frossl.report.progress import EpochTable, LearningRate, Throughput
 from solo_frossl.report.summary import summary_table
-from solo_frossl.report.terminal import TerminalBar, terminal_columns
+from solo_frossl.report.terminal import TerminalBar
 
 __all__ = [
     "EpochCSV",
     "EpochTable",
     "LearningRate",
-    "MetricsFileError",
     "TerminalBar",
     "Throughput",
     "Tile",
     "draw_confusion",
     "draw_curves",
     "draw_views",
-    "parse_metrics",
-    "read_metrics",
     "summary_table",
-    "terminal_columns",
 ]

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from solo_frossl.report.epoch_csv import Rows, read_metrics
+from solo_frossl.run_files import Rows, read_metrics
 
 _STYLES = [  # told apart by colour, by lightness, by dash and by marker
     {"color": "#08306b", "linestyle": "-", "marker": "o"},

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from solo_frossl.batch import Views
 from solo_frossl.report.epoch_csv import EpochCSV
-from solo_frossl.report.terminal import terminal_columns
+from solo_frossl.terminal import terminal_columns
 
 _EPOCH_WIDTH = 9
 

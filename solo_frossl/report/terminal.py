@@ -1,6 +1,5 @@
 """The progress bar: one line at the foot of a terminal, redrawn in place, above which everything else is printed."""
 
-import os
 import sys
 import time
 import warnings
@@ -36,13 +35,6 @@ _LAYOUTS = (
     ("{epoch}/{epochs}", ("{run_left} left",)),
 )
 """What stands left and right of the bar, from wide terminals to narrow ones."""
-
-
-def terminal_columns() -> int | None:
-    """Columns of the terminal that standard output is; None where it is none."""
-    if not sys.stdout.isatty():
-        return None
-    return os.get_terminal_size(sys.stdout.fileno()).columns or 80
 
 
 class Moment(NamedTuple):
@@ -135,16 +127,19 @@ class TerminalBar(ProgressBar):
     nothing of it is left when training ends.
 
     The online top-1 is that of this epoch's training images so far (those of the first process), and comes from the
-    device without waiting for it. The effective rank is that of the last validation. The time left takes the
-    validations to come to be as long as those of the last epoch.
+    device without waiting for it. The time left takes the validations to come to be as long as those of the last
+    epoch.
 
     Args:
         epochs: the epoch after which training will stop, counted from 1; None: the Trainer's ``max_epochs``.
+        effective_rank: tells the effective rank to show, or None; asked after each drawing. By default it is that of
+            the last validation.
     """
 
-    def __init__(self, epochs: int | None = None) -> None:
+    def __init__(self, epochs: int | None = None, effective_rank: Callable[[], float | None] | None = None) -> None:
         super().__init__()
         self.epochs = epochs
+        self.effective_rank = effective_rank
         self._enabled = True
         self._line: _Line | None = None
         self._online = _OnlineTop1()
@@ -197,12 +192,14 @@ class TerminalBar(ProgressBar):
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Views, batch_idx: int
     ) -> None:
-        """A step further; after each drawing, ask for the accuracy that the next one shows."""
+        """A step further; after each drawing, ask for what the next one shows."""
         if self._line is not None:
             self._images = len(batch.label) * trainer.world_size
             self._moment = self._moment._replace(batch=batch_idx + 1)
             if self._line.update():
                 self._moment = self._moment._replace(online_top1=self._online.look(module))
+                if self.effective_rank is not None:
+                    self._moment = self._moment._replace(effective_rank=self.effective_rank())
 
     def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
         """The bar counts validation batches."""
@@ -222,8 +219,9 @@ class TerminalBar(ProgressBar):
         if self._line is not None:
             self._validated += time.monotonic() - self._validation_began
             rank = trainer.callback_metrics.get("spectrum/effective_rank")
-            rank = self._moment.effective_rank if rank is None else float(rank)
-            self._moment = self._moment._replace(validating=False, effective_rank=rank)
+            if self.effective_rank is None and rank is not None:
+                self._moment = self._moment._replace(effective_rank=float(rank))
+            self._moment = self._moment._replace(validating=False)
             self._count_training(trainer, trainer.fit_loop.epoch_loop.batch_idx + 1)
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:

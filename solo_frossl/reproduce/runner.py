@@ -19,9 +19,8 @@ from typing import Any, Literal
 
 import torch
 
-from solo_frossl.report import read_metrics
 from solo_frossl.reproduce.plan import Cell
-from solo_frossl.runs import RunFolder, read_status
+from solo_frossl.run_files import RunFolder, read_metrics, read_status
 
 PROGRAM = (sys.executable, "-m", "solo_frossl")
 NEVER_STARTED = {"status.json", "wandb", "wandb-id.txt"}

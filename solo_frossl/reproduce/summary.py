@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from solo_frossl.published import published_for
-from solo_frossl.report import read_metrics
 from solo_frossl.reproduce.plan import Cell
 from solo_frossl.reproduce.tables import Column, Table
-from solo_frossl.runs import RunFolder
+from solo_frossl.run_files import RunFolder, read_metrics
 
 
 def summary(table: Table, cells: Sequence[Cell], runs_dir: Path, changes: Sequence[str] = ()) -> str:

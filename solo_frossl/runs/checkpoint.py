@@ -14,7 +14,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from solo_frossl.report import EpochCSV
-from solo_frossl.runs.folder import RunFolder
+from solo_frossl.run_files import RunFolder
 from solo_frossl.runs.guard import NonFiniteGuard, assert_finite_weights
 
 

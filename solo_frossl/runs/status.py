@@ -1,98 +1,21 @@
-"""``status.json``: whether a run is running, and how it ended if it is not."""
+"""The callback that keeps ``status.json`` up to date."""
 
-import json
 import os
 import socket
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from solo_frossl.runs.folder import RunFolder
-
-State = Literal["running", "finished", "stopped", "failed", "killed", "unknown"]
+from solo_frossl.run_files import RunFolder, RunStatus, State, process_began, read_status, write_status
 
 _SECONDS_BETWEEN_SIGNS_OF_LIFE = 60.0
-
-
-@dataclass(frozen=True)
-class RunStatus:
-    """What a run last said of itself.
-
-    Attributes:
-        state: ``running``; ``finished``: all its epochs are done; ``stopped``: by SIGTERM, Ctrl-C or a callback, and
-            saved; ``failed``: by an error; ``killed``: it says running, and its process is gone; ``unknown``: there is
-            no status, or none that can be read.
-        epoch: epochs done.
-        step: optimiser steps done.
-        epochs: epochs planned.
-        pid: of its first process.
-        host: name of the machine of its first process.
-        processes: how many train together.
-        device: ``cpu``, or the name of the GPU.
-        started: when it was first started, ISO 8601 in UTC.
-        updated: when it last said so; at least once a minute while it trains.
-        reason: one line, when it failed, was stopped for a reason of its own, or nothing is known; else None.
-        process_began: when the first process was started, in the kernel's clock ticks; None where the kernel does not
-            tell. With it a pid that another process has got since is told apart.
-    """
-
-    state: State
-    epoch: int = 0
-    step: int = 0
-    epochs: int | None = None
-    pid: int | None = None
-    host: str = ""
-    processes: int = 1
-    device: str = ""
-    started: str = ""
-    updated: str = ""
-    reason: str | None = None
-    process_began: int | None = None
-
-
-def read_status(run: RunFolder) -> RunStatus:
-    """What a run last said of itself; never an error.
-
-    Args:
-        run: the run's folder. Runs made before there was a ``status.json`` are ``unknown``.
-    """
-    status = _last_said(run)
-    if status.state == "running" and status.host == socket.gethostname() and not _lives(status):
-        return replace(status, state="killed")
-    return status
-
-
-def _last_said(run: RunFolder) -> RunStatus:
-    try:
-        values = json.loads(run.status.read_text(encoding="utf-8"))
-        known = {field.name for field in fields(RunStatus)}
-        status = RunStatus(**{name: value for name, value in values.items() if name in known})
-        if status.state not in ("running", "finished", "stopped", "failed"):
-            raise ValueError(f"state is {status.state!r}")
-        return status
-    except FileNotFoundError:
-        return RunStatus("unknown", reason=f"there is no {run.status.name}")
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        return RunStatus("unknown", reason=f"{run.status.name} cannot be read: {error}")
-
-
-def write_status(run: RunFolder, status: RunStatus) -> None:
-    """Write the file atomically; a disk that takes nothing is warned of, for no run is lost for want of its status."""
-    part = run.status.with_name(run.status.name + ".part")
-    try:
-        part.write_text(json.dumps(asdict(status), indent=1) + "\n", encoding="utf-8")
-        os.replace(part, run.status)
-    except OSError as error:
-        warnings.warn(f"{run.status} could not be written: {error}", stacklevel=2)
 
 
 class StatusFile(Callback):
@@ -119,8 +42,8 @@ class StatusFile(Callback):
             host=socket.gethostname(),
             processes=trainer.world_size,
             device=torch.cuda.get_device_name(module.device) if on_gpu else module.device.type,
-            started=_last_said(self.run).started or _now(),
-            process_began=_began(os.getpid()),
+            started=read_status(self.run).started or _now(),
+            process_began=process_began(os.getpid()),
         )
         self._write(trainer)
 
@@ -170,27 +93,3 @@ class StatusFile(Callback):
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _lives(status: RunStatus) -> bool:
-    """Whether the process that wrote a status on this machine is still there."""
-    try:
-        os.kill(status.pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, TypeError, OverflowError):  # another user's, or no pid
-        pass
-    return status.process_began is None or _began(status.pid) == status.process_began
-
-
-def _began(pid: int) -> int | None:
-    """When a process was started, clock ticks since boot; None where the kernel does not tell.
-
-    It is field 22 of ``/proc/PID/stat`` (proc_pid_stat(5)), counted behind the program's name, which may hold blanks.
-    """
-    try:
-        return int(
-            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
-        )
-    except (OSError, IndexError, ValueError):
-        return None

@@ -11,10 +11,7 @@ import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from tqdm import tqdm
 
-from solo_frossl.report import MetricsFileError, read_metrics
-from solo_frossl.runs.folder import RunFolder
-from solo_frossl.spectrum import SpectraFileError, read_spectra
-from solo_frossl.spectrum.eigenvalues import TOP
+from solo_frossl.run_files import TOP, MetricsFileError, RunFolder, SpectraFileError, read_metrics, read_spectra
 
 _CHART_POINTS = 200
 _LONGEST_TAG = 64

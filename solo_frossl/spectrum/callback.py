@@ -14,11 +14,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from solo_frossl.distributed import reduce_sum
+from solo_frossl.run_files import TOP, SpectraFile, condition_number, effective_rank, shannon_entropy
 from solo_frossl.spectrum.collapse import CollapseStop, CollapseWatch
-from solo_frossl.spectrum.eigenvalues import TOP, condition_number, effective_rank, shannon_entropy
-from solo_frossl.spectrum.file import SpectraFile
 from solo_frossl.spectrum.measure import Moments, batch_moments, spectrum_of
 from solo_frossl.spectrum.saturation import saturation_step
+
+_COLLAPSED = "the embeddings have collapsed"
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class SpectrumCallback(Callback):
     on; they are taken up at the next check, at the end of the epoch, or before a checkpoint is written. Elsewhere they
     are there at once. Only the first process does more than gather.
 
-    Every check is a record of ``spectrum.bin`` (:class:`~solo_frossl.spectrum.Spectra`). Everything else follows from
+    Every check is a record of ``spectrum.bin`` (:class:`~solo_frossl.run_files.Spectra`). Everything else follows from
     these records, as they stand in the file, so that a resumed run goes on where it was. After each epoch the last of
     them is logged, for ``embeddings`` and ``features``:
 
@@ -82,10 +83,9 @@ class SpectrumCallback(Callback):
         path: ``spectrum.bin``.
         config: how often, and what a collapse is.
         on_collapse: what follows after a collapse was reported: nothing, or the end of the run
-            (:class:`CollapseStop`; in an epoch's last step by ``trainer.should_stop`` after its validation).
+            (:class:`CollapseStop`; in an epoch's last step by ``trainer.should_stop`` after its validation, and then
+            by :meth:`raise_if_stopped`).
 
-    Attributes:
-        stopped: whether a collapse has ended the run.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class SpectrumCallback(Callback):
     ) -> None:
         self.config = config
         self.on_collapse = on_collapse
-        self.stopped = False
+        self._stopped = False
         self._file = SpectraFile(path)
         every = config.every_n_steps or 1
         self._watch = CollapseWatch(config.collapse_rank, config.collapse_checks or max(3, -(-1000 // every)), every)
@@ -132,8 +132,7 @@ class SpectrumCallback(Callback):
             if self._pending.spectrum.done():
                 self._take_up(module)
         if not trainer.is_last_batch and self._must_stop(module):
-            self.stopped = True
-            raise CollapseStop("the embeddings have collapsed")
+            raise CollapseStop(_COLLAPSED)
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Log the epoch's last check, and end the run if it found a collapse."""
@@ -145,7 +144,7 @@ class SpectrumCallback(Callback):
                 if math.isfinite(value):
                     module.log(f"spectrum/{name}", value, rank_zero_only=True)
         if self._must_stop(module) and trainer.current_epoch + 1 < (trainer.max_epochs or math.inf):
-            self.stopped = trainer.should_stop = True
+            self._stopped = trainer.should_stop = True
 
     def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """The file holds every check up to the checkpoint before the checkpoint is written."""
@@ -158,6 +157,22 @@ class SpectrumCallback(Callback):
         if self._thread is not None:
             self._thread.shutdown()
             self._thread = None
+
+    @property
+    def effective_rank(self) -> float | None:
+        """Effective rank of the features in the last check, as it is known here; None before the first one."""
+        if self._last is None:
+            return None
+        return float(effective_rank(self._last["features"]))
+
+    def raise_if_stopped(self) -> None:
+        """For after ``Trainer.fit``, which returns as usual when a collapse was found in an epoch's last step.
+
+        Raises:
+            CollapseStop: the run was ended so.
+        """
+        if self._stopped:
+            raise CollapseStop(_COLLAPSED)
 
     # ------------------------------------------------------------------------------------------------------ the checks
 
@@ -211,7 +226,7 @@ class SpectrumCallback(Callback):
         """What is logged of a record, by name; NaN or infinite where it does not exist."""
         metrics = {}
         for name in ("embeddings", "features"):
-            eigenvalues = torch.from_numpy(record[name].astype(float))
+            eigenvalues = record[name]
             metrics |= {f"{name}/l{i}": float(value) for i, value in enumerate(eigenvalues[:TOP], start=1)}
             metrics[f"{name}/condition_number"] = float(condition_number(eigenvalues))
             metrics[f"{name}/entropy"] = float(shannon_entropy(eigenvalues))

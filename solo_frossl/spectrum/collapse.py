@@ -9,10 +9,9 @@ least there is, and the default is to wait for 1000 steps.
 from collections.abc import Iterable
 
 import numpy as np
-import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from solo_frossl.spectrum.eigenvalues import effective_rank
+from solo_frossl.run_files import effective_rank
 
 LEAST_VARIANCE = 0.01
 """Share of variance in the embeddings' mean square below which they are constant: images' cosines average over .99."""
@@ -65,7 +64,7 @@ class CollapseWatch:
         return f"{fault}" + (f" (and so in {self.checks} checks in a row)" if self.checks > 1 else "")
 
     def _fault(self, record: np.void) -> str | None:
-        rank = float(effective_rank(torch.from_numpy(record["embeddings"].astype(float))))
+        rank = float(effective_rank(record["embeddings"]))
         if rank < self.rank:
             return f"their effective rank is {rank:.2f}, below {self.rank:g}"
         percent, least = 100 * float(record["variance_share"]), 100 * LEAST_VARIANCE

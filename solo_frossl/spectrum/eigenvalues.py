@@ -1,10 +1,7 @@
-"""The eigenvalues of a covariance, and numbers that say how evenly they are spread."""
+"""The eigenvalues of a covariance, and RankMe of its singular values."""
 
 import torch
 from torch import Tensor
-
-TOP = 14
-"""Eigenvalues that are logged one by one, as many as FroSSL's Fig. 3 draws."""
 
 
 def covariance_eigenvalues(x: Tensor) -> Tensor:
@@ -72,59 +69,14 @@ def descending_eigenvalues(matrix: Tensor) -> Tensor:
     return torch.linalg.eigvalsh(matrix).flip(0).clamp(min=0)
 
 
-def shannon_entropy(eigenvalues: Tensor) -> Tensor:
-    """Shannon entropy in nats, -sum_i p_i log p_i, of eigenvalues divided by their sum (FroSSL, Sec. 5.2).
-
-    Args:
-        eigenvalues: ``(K,)``, 0 or more.
-
-    Returns:
-        Scalar from 0 (one eigenvalue has everything, or all are zero) to log K (all are equal).
-    """
-    p = eigenvalues / eigenvalues.sum()
-    return -torch.where(eigenvalues > 0, p * p.log(), 0.0).sum()
-
-
-def effective_rank(eigenvalues: Tensor) -> Tensor:
-    """Number of directions that the variance is spread over: the exponential of :func:`shannon_entropy`.
-
-    The definition is of Roy & Vetterli (2007), "The effective rank: a measure of effective dimensionality", with
-    eigenvalues of the covariance in place of singular values.
-
-    Args:
-        eigenvalues: ``(K,)``, 0 or more.
-
-    Returns:
-        Scalar from 1 to K; 0 if there is no variance at all.
-
-    >>> effective_rank(torch.tensor([1.0, 1.0, 0.0]))
-    tensor(2.)
-    """
-    return shannon_entropy(eigenvalues).exp() * (eigenvalues.sum() > 0)
-
-
-def condition_number(eigenvalues: Tensor) -> Tensor:
-    """The first eigenvalue over the 14th, l1 / l14 (FroSSL, Sec. 5.2).
-
-    Args:
-        eigenvalues: ``(K,)``, descending, 0 or more.
-
-    Returns:
-        Scalar, 1 or more; infinite if the 14th is 0, NaN if there are fewer than 14 or all are 0.
-
-    >>> condition_number(torch.tensor([6.0, *[3.0] * 13]))
-    tensor(2.)
-    """
-    return eigenvalues[0] / eigenvalues[TOP - 1] if len(eigenvalues) >= TOP else eigenvalues.new_tensor(torch.nan)
-
-
 def rankme(singular_values: Tensor, *, epsilon: float = 1e-7) -> Tensor:
     """RankMe of embeddings Z (Garrido et al. 2023, https://arxiv.org/abs/2210.02885, Eq. 1).
 
         RankMe = exp(-sum_k p_k log p_k),   p_k = s_k / sum_j s_j + epsilon
 
-    Unlike :func:`effective_rank` it goes by singular values, not by their squares, and by those of Z itself, from
-    which the mean is not subtracted. The paper has 25,600 samples; of fewer, as a batch has, it is smaller.
+    Unlike :func:`~solo_frossl.spectrum.effective_rank` it goes by singular values, not by their squares, and by those
+    of Z itself, from which the mean is not subtracted. The paper has 25,600 samples; of fewer, as a batch has, it is
+    smaller.
 
     Args:
         singular_values: the ``(min(N, D),)`` of Z, 0 or more.

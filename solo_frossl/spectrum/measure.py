@@ -87,8 +87,8 @@ def spectrum_of(moments: Moments) -> dict[str, Tensor] | None:
         moments: on the CPU.
 
     Returns:
-        A float64 value for each field of :class:`~solo_frossl.spectrum.Spectra` but ``step`` and ``epoch``, without its
-        first dimension; None if the batch was not finite.
+        A float64 value for each field of :class:`~solo_frossl.run_files.Spectra` but ``step`` and ``epoch``, without
+        its first dimension; None if the batch was not finite.
     """
     matrices = (*moments.embeddings, *moments.features, moments.view_correlation, moments.predictor)
     if not all(bool(m.isfinite().all()) for m in matrices):

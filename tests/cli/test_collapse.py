@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from solo_frossl.cli.pretrain import COLLAPSED, pretrain
-from solo_frossl.runs import RunFolder, read_checkpoint, read_status
-from solo_frossl.spectrum import effective_rank, read_spectra
+from solo_frossl.run_files import RunFolder, read_spectra, read_status
+from solo_frossl.runs import read_checkpoint
+from solo_frossl.spectrum import effective_rank
 
 ROOT = Path(__file__).parents[2]
 STEPS = 4
@@ -71,7 +72,7 @@ def test_on_collapse_stop_ends_the_run_which_can_go_on(tmp_path, capsys):
     assert f"Stopped because the embeddings have collapsed; saved after step {step}." in said.out
     assert f"--resume {tmp_path}/r" in said.out
     assert "Traceback" not in said.err + said.out
-    assert read_status(run).state == "stopped"
+    assert (read_status(run).state, read_status(run).reason) == ("stopped", "the embeddings have collapsed")
     spectra = read_spectra(run.spectrum)
     assert spectra.step[-1] == step - 1
     ranks = [float(effective_rank(torch.from_numpy(row))) for row in spectra.embeddings]
@@ -79,6 +80,17 @@ def test_on_collapse_stop_ends_the_run_which_can_go_on(tmp_path, capsys):
     assert pretrain([f"--runs_dir={tmp_path}", "--resume=r"]) == 0
     assert read_spectra(run.spectrum).step.tolist() == list(range(6 * STEPS))
     assert "have collapsed" not in capsys.readouterr().err
+
+
+def test_found_in_the_last_step_of_an_epoch_it_ends_the_run_just_so(tmp_path, capsys):
+    assert pretrain(arguments(tmp_path, "--on_collapse=stop", "--name=first")) == COLLAPSED
+    step = read_checkpoint(RunFolder(tmp_path / "first").last)["global_step"]
+    later = -step % STEPS or STEPS
+    assert pretrain(arguments(tmp_path, "--on_collapse=stop", f"--spectrum.collapse_checks={4 + later}")) == COLLAPSED
+    run = RunFolder(tmp_path / "r")
+    assert read_checkpoint(run.last)["global_step"] == step + later
+    assert f"saved after step {step + later}." in capsys.readouterr().out
+    assert (read_status(run).state, read_status(run).reason) == ("stopped", "the embeddings have collapsed")
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import yaml
 from pseudo_terminal import terminal
 
 from solo_frossl.cli.runs import runs
-from solo_frossl.runs import RunFolder, RunStatus, write_status
+from solo_frossl.run_files import RunFolder, RunStatus, write_status
 
 AGO = {
     name: (datetime.now(UTC) - timedelta(**{name: 3})).isoformat() for name in ("days", "hours", "minutes", "seconds")

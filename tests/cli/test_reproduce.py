@@ -12,9 +12,8 @@ import pytest
 
 from solo_frossl.cli.reproduce import reproduce
 from solo_frossl.data import DATASETS, ImageFolder
-from solo_frossl.report import read_metrics
 from solo_frossl.reproduce import TABLES
-from solo_frossl.runs import RunFolder, RunStatus, read_status, write_status
+from solo_frossl.run_files import RunFolder, RunStatus, read_metrics, read_status, write_status
 
 TINY = ["--model.backbone=test_resnet", "--model.stem=imagenet", "--model.projector.hidden=64"]
 TINY += ["--model.projector.output=64", "--trainer.accelerator=cpu"]

@@ -20,9 +20,8 @@ from solo_frossl.cli import main
 from solo_frossl.cli.dashboard import metrics
 from solo_frossl.cli.linear import linear
 from solo_frossl.cli.pretrain import pretrain
-from solo_frossl.report import read_metrics
-from solo_frossl.runs import RunFolder, read_checkpoint, read_status
-from solo_frossl.spectrum import read_spectra
+from solo_frossl.run_files import RunFolder, read_metrics, read_spectra, read_status
+from solo_frossl.runs import read_checkpoint
 
 ROOT = Path(__file__).parents[2]
 TINY = [

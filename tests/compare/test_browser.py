@@ -119,7 +119,7 @@ def test_axes_can_be_logarithmic(browser):
 
 def choose(browser, control, value, figure=".chart"):
     browser.run(
-        f"(() => {{ const s = document.querySelector('{figure} [data-control={control}]'); s.value = '{value}';"
+        f"(() => {{ const s = document.querySelector(\"{figure} [data-control={control}]\"); s.value = '{value}';"
         " s.dispatchEvent(new Event('change', {bubbles: true})); })()"
     )
 
@@ -130,6 +130,18 @@ def test_another_measure_and_device_seconds_can_be_chosen(browser):
     choose(browser, "x", "seconds")
     assert browser.run(f"document.querySelector('{FIRST}').data.at(-1).x[1]") == 200.0
     assert "top-5" in browser.run("document.querySelector('.chart figcaption').textContent")
+
+
+def test_numbers_of_the_spectrum_can_be_seen_by_step(browser):
+    figure = "[data-title='Condition number of embeddings']"
+    assert browser.run(f'document.querySelectorAll("{figure}").length') == 1
+    browser.middle(figure)
+    browser.wait(f'document.querySelectorAll("{figure} .main-svg").length > 0')
+    choose(browser, "x", "steps", figure)
+    plot = f'document.querySelector("{figure} .plot")'
+    assert browser.run(f"{plot}.layout.xaxis.title.text") == "steps"
+    assert browser.run(f"{plot}.data.filter(t => t.meta?.curve).map(t => t.x.length)") == [96, 96, 96]
+    assert "(" in browser.run(f"{plot}.data.find(t => t.meta?.curve).text[3]")
 
 
 def test_the_papers_values_can_be_switched_off(browser):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -13,9 +14,10 @@ import yaml
 from made_up_runs import config, metrics, write_csv, write_run, write_spectra
 
 from solo_frossl.compare import compare_runs, read_run
-from solo_frossl.compare.charts import MOST_EPOCHS, MOST_STEPS, spectrum_over_steps, thin
+from solo_frossl.compare.charts import MOST_EPOCHS, MOST_STEPS, chart_data, spectrum_over_steps, thin
 from solo_frossl.compare.files import tidy_csv
 from solo_frossl.compare.page import render_page
+from solo_frossl.run_files import read_spectra
 
 SECTIONS = ["summary", "accuracy", "convergence", "throughput", "spectrum", "loss", "configuration", "runs"]
 
@@ -188,6 +190,25 @@ def test_eigenvalues_are_means_over_the_seeds_that_have_the_step(tmp_path):
     drawn = spectrum_over_steps(group, "features")
     assert drawn["step"] == list(range(0, 80, 10))
     assert drawn["values"][4] == pytest.approx([*((alone[:4] + other)[:, 4] / 2), *alone[4:, 4]], rel=1e-4)
+
+
+def test_numbers_of_the_spectrum_are_known_by_step_with_their_band(tmp_path):
+    folders = [write_run(tmp_path / str(seed), "frossl", seed, epochs=2, spectra=False) for seed in range(2)]
+    write_spectra(folders[0] / "spectrum.bin", steps=80, every=10, steps_an_epoch=40, speed=1.0)
+    write_spectra(folders[1] / "spectrum.bin", steps=35, every=10, steps_an_epoch=40, speed=9.0)
+    (group,) = chart_data(compared(*folders).groups, [], {"STL-10": [2]})["datasets"]["STL-10"]
+    slow, fast = (read_spectra(folder / "spectrum.bin").embeddings.astype(float) for folder in folders)
+    entropy = group["stepped"]["spectrum/embeddings/entropy"]
+    expected = [-sum(p * math.log(p) for p in row / row.sum()) for row in slow]
+    assert entropy["steps"] == list(range(0, 80, 10))
+    assert entropy["mean"][4:] == pytest.approx(expected[4:], rel=1e-5)
+    assert entropy["low"][:4] == pytest.approx(expected[:4], rel=1e-5)
+    assert entropy["count"] == [2] * 4 + [1] * 4
+    condition = group["stepped"]["spectrum/embeddings/condition_number"]
+    pair = [slow[2, 0] / slow[2, 13], fast[2, 0] / fast[2, 13]]
+    assert [condition[name][2] for name in ("low", "mean", "high")] == pytest.approx(
+        [pair[1], fmean(pair), pair[0]], rel=1e-5
+    )
 
 
 def test_every_figure_and_table_can_be_reached_and_is_named(page):

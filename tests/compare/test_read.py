@@ -8,7 +8,7 @@ import pytest
 from made_up_runs import config, metrics, write_csv, write_run, write_spectra
 
 from solo_frossl.compare.read import read_run
-from solo_frossl.runs import RunFolder, RunStatus, write_status
+from solo_frossl.run_files import RunFolder, RunStatus, write_status
 
 
 def read(folder, **changes):

@@ -10,7 +10,7 @@ from solo_frossl.methods import METHODS, Progress
 STEPS = 4
 SMALLER = {
     "wmse": ["--model.whitening_size=16"],
-    "swav": ["--model.queue_size=20", "--model.num_prototypes=5"],
+    "swav": ["--model.queue_size=20", "--model.queue_from_epoch=0", "--model.num_prototypes=5"],
     "moco_v2": ["--model.queue_size=40"],
 }
 

@@ -9,7 +9,8 @@ from lightning.pytorch import Trainer
 
 from solo_frossl.probe import EffectiveRank, KNNConfig, OnlineKNN, extract_features, knn_accuracy, knn_classify
 from solo_frossl.report import EpochCSV
-from solo_frossl.runs import CheckpointConfig, NonFiniteGuard, RunCheckpoint, RunFolder
+from solo_frossl.run_files import RunFolder
+from solo_frossl.runs import CheckpointConfig, NonFiniteGuard, RunCheckpoint
 from solo_frossl.spectrum import covariance_eigenvalues, effective_rank
 
 

@@ -3,8 +3,8 @@ import math
 import pytest
 from lightning.pytorch import Callback
 
-from solo_frossl.report import EpochCSV, MetricsFileError, read_metrics
-from solo_frossl.report.epoch_csv import write_metrics
+from solo_frossl.report import EpochCSV
+from solo_frossl.run_files import MetricsFileError, read_metrics, write_metrics
 
 
 class Interrupt(Callback):

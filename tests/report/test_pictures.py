@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from solo_frossl.report import Tile, draw_confusion, draw_curves, draw_views, pictures
-from solo_frossl.report.epoch_csv import write_metrics
+from solo_frossl.run_files import write_metrics
 
 
 def metrics(epochs):

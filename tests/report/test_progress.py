@@ -5,7 +5,8 @@ import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import TQDMProgressBar
 
-from solo_frossl.report import EpochCSV, EpochTable, LearningRate, Throughput, progress, read_metrics
+from solo_frossl.report import EpochCSV, EpochTable, LearningRate, Throughput, progress
+from solo_frossl.run_files import read_metrics
 
 
 def test_one_line_an_epoch(fit, tmp_path, capsys):

@@ -132,6 +132,18 @@ def test_it_tells_the_online_accuracy_so_far_and_the_last_effective_rank(fit, tm
     assert "online 37.5 %  eff. rank 7.2" in seen[7][-1]
 
 
+def test_it_tells_the_effective_rank_as_training_goes_on(fit, tmp_path):
+    ranks = iter([None, *range(3, 99)])
+    with terminal(150) as screen:
+        look = Look(screen)
+        bar = [EpochTable(), TerminalBar(effective_rank=lambda: next(ranks)), Measures(screen), look]
+        fit(tmp_path / "m.csv", 2, bar, enable_progress_bar=True)
+    assert "rank" not in look.seen[1][-1]
+    assert "eff. rank 3.0" in look.seen[2][-1]
+    shown = [lines[-1].partition("eff. rank ")[2].split(" ")[0] for lines in look.seen[5:8]]
+    assert shown == ["5.0", "6.0", "7.0"] or (shown == sorted(shown, key=float) and "7.2" not in shown)
+
+
 class Warns(Callback):
     """Warns in mid-epoch, and says something by the bar."""
 

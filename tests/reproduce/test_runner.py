@@ -8,9 +8,8 @@ import time
 
 import pytest
 
-from solo_frossl.report.epoch_csv import write_metrics
 from solo_frossl.reproduce import Cell, remaining, run_cells, runner
-from solo_frossl.runs import RunFolder, RunStatus, write_status
+from solo_frossl.run_files import RunFolder, RunStatus, write_metrics, write_status
 
 
 def cell(name="a", probe=None, **options) -> Cell:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from solo_frossl.cli.config import compose
-from solo_frossl.report.epoch_csv import write_metrics
 from solo_frossl.reproduce import TABLES, Scale, plan, summary
+from solo_frossl.run_files import write_metrics
 
 
 @pytest.fixture

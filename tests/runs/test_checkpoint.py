@@ -3,14 +3,8 @@ import os
 import pytest
 import torch
 
-from solo_frossl.runs import (
-    AtomicCheckpointIO,
-    CheckpointConfig,
-    CheckpointError,
-    new_run,
-    newest_readable,
-    read_checkpoint,
-)
+from solo_frossl.run_files import new_run
+from solo_frossl.runs import AtomicCheckpointIO, CheckpointConfig, CheckpointError, newest_readable, read_checkpoint
 
 
 def write(path, value):

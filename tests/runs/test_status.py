@@ -12,7 +12,8 @@ import pytest
 import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from solo_frossl.runs import RunFolder, RunStatus, StatusFile, read_status, status, write_status
+from solo_frossl.run_files import RunFolder, RunStatus, read_status, write_status
+from solo_frossl.runs import StatusFile, status
 from solo_frossl.spectrum import CollapseStop
 
 MODULE = SimpleNamespace(device=torch.device("cpu"))

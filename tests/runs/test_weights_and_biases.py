@@ -8,9 +8,8 @@ import pytest
 import wandb
 from wandb_file import read_wandb
 
-from solo_frossl.report.epoch_csv import write_metrics
-from solo_frossl.runs import RunFolder, WandbRun, weights_and_biases
-from solo_frossl.spectrum import Spectra
+from solo_frossl.run_files import RunFolder, Spectra, write_metrics
+from solo_frossl.runs import WandbRun, weights_and_biases
 
 CONFIG = {
     "method": "frossl",

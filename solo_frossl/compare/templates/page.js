@@ -99,15 +99,17 @@
     return { type: log ? "log" : "linear", tickformat: "~r", ...(few ? { dtick: 1 } : { nticks: wide ? 10 : 6 }) };
   };
 
-  // A metric by epoch or device-seconds, one line a method.
+  const places = { epochs: ["epochs trained", "epoch"], seconds: ["device-seconds of training", "device-seconds"], steps: ["steps", "step"] };
+
+  // A metric by epoch, device-seconds or step, one line a method.
   function drawCurves(figure) {
     const { metric, x, logx, logy, papers } = settings(figure);
     const traces = [];
     let lacking = 0;
     for (const group of groupsOf(figure)) {
-      const curve = group.curves[metric];
-      if (!curve || off.has(group.method)) continue;
-      const position = x === "seconds" ? curve.seconds : curve.epochs;
+      if (!group.curves[metric] || off.has(group.method)) continue;
+      const curve = x === "steps" ? group.stepped[metric] : group.curves[metric];
+      const position = curve?.[x];
       if (!position) { lacking += 1; continue; }
       const method = DATA.methods[group.method];
       const line = { color: colour(group.method), dash: method.dash, width: 2.2 };
@@ -135,14 +137,14 @@
       }
     }
     const box = figure.querySelector(".plot");
-    const title = x === "seconds" ? "device-seconds of training" : "epochs trained";
-    plot(box, traces, layout(box, 340, x === "seconds" ? "device-seconds" : "epoch",
-      x === "seconds" ? { title, type: logx ? "log" : "linear", tickformat: "~s" } : { title, ...epochAxis(traces, logx, true) },
+    const [title, head] = places[x];
+    plot(box, traces, layout(box, 340, head,
+      x === "epochs" ? { title, ...epochAxis(traces, logx, true) } : { title, type: logx ? "log" : "linear", tickformat: "~s" },
       { title: DATA.metrics[metric], type: logy ? "log" : "linear" },
       { hovermode: x === "seconds" ? "closest" : "x" }));
     say(box, `${DATA.metrics[metric]} by ${title}, ${traces.filter((t) => t.meta?.curve).length} methods`);
     figure.querySelector("figcaption").firstChild.textContent = capital(DATA.metrics[metric]) + " ";
-    warn(figure, lacking ? `${lacking} of the methods have not measured device-seconds at every epoch.`
+    warn(figure, lacking ? `${lacking} of the methods have not measured this by ${places[x][0]}.`
       : traces.length ? "" : off.size ? "All methods that measured this are switched off." : "Nothing measured.");
     fillValues(figure, traces, x);
   }
@@ -287,7 +289,7 @@
       }));
       const table = document.createElement("table");
       const head = table.createTHead().insertRow();
-      for (const text of [x === "index" ? "eigenvalue" : "epoch", ...curves.map((t) => t.name)]) {
+      for (const text of [x === "index" ? "eigenvalue" : x === "steps" ? "step" : "epoch", ...curves.map((t) => t.name)]) {
         const cell = document.createElement("th");
         cell.scope = "col";
         cell.textContent = text;

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from solo_frossl.runs import find_run, new_run
+from solo_frossl.run_files import find_run, new_run
 
 
 def started(runs_dir, name, when):

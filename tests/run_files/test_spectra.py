@@ -4,7 +4,7 @@ import struct
 import numpy as np
 import pytest
 
-from solo_frossl.spectrum import Spectra, SpectraFile, SpectraFileError, read_spectra
+from solo_frossl.run_files import Spectra, SpectraFile, SpectraFileError, read_spectra
 
 
 def values(step, embeddings=3, features=2, predictor=2, dimensions=4):
