@@ -25,7 +25,7 @@ test: $(INSTALLED)  ## run all tests
 	$(PY) -m pytest -q
 
 test-fast: $(INSTALLED)  ## run the tests that take seconds
-	$(PY) -m pytest -q -m 'not slow'
+	$(PY) -m pytest -q -m 'not slow' --numprocesses 2 --dist loadfile
 
 lint: $(INSTALLED)  ## check style and format
 	$(PY) -m ruff check .

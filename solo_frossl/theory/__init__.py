@@ -1,0 +1,1 @@
+"""The papers' dynamics of learning, computed: loss, gradient descent, equations of the modes, closed forms."""
