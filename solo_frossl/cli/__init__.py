@@ -10,6 +10,7 @@ _COMMANDS = {
     "runs": "list runs: how they ended, their accuracies, in what they differ",
     "compare": "put runs side by side: one page, Markdown, CSV and figures",
     "reproduce": "train the grid of a paper's table or figure, and put its numbers beside the paper's",
+    "theory": "compute and draw the dynamics that the papers derive",
     "dashboard": "save a view of a W&B project that puts its methods side by side",
 }
 """What each command does; ``NAME`` is the function of that name in ``solo_frossl/cli/NAME.py``."""
