@@ -91,9 +91,10 @@ def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
 def find_layers(config: str) -> list[Path]:
     """Files that a path given to ``--config`` stands for, lowest first.
 
-    ``configs/D/M.yaml`` is ``configs/methods/M.yaml``, ``configs/D/dataset.yaml`` and ``configs/D/M.yaml`` itself,
-    which need not exist when the other two do. Any other path is the file alone. What does not exist from the current
-    folder on is looked for among the configurations that come with the package.
+    ``configs/D/M.yaml`` is ``configs/methods/M.yaml``, ``configs/D/dataset.yaml``, files that dataset D has for several
+    methods, ``configs/D/L+M+N.yaml``, and ``configs/D/M.yaml`` itself; the latter two need not exist. Any other path is
+    the file alone. What does not exist from the current folder on is looked for among the configurations that come with
+    the package.
 
     Raises:
         ConfigError: there is no such file; names the nearest that exist.
@@ -116,7 +117,8 @@ def find_layers(config: str) -> list[Path]:
 def _layer_files(path: Path) -> list[Path]:
     method, dataset = path.parent.parent / "methods" / path.name, path.parent / "dataset.yaml"
     layered = method.is_file() and dataset.is_file()
-    return [file for file in ([method, dataset, path] if layered else [path]) if file.is_file()]
+    shared = sorted(file for file in path.parent.glob("*+*.yaml") if path.stem in file.stem.split("+"))
+    return [file for file in ([method, dataset, *shared, path] if layered else [path]) if file.is_file()]
 
 
 def _shipped() -> list[Path]:

@@ -110,14 +110,16 @@ def asymmetric_cosine_loss(
         return -mean_cosine(_predicted(z1, predictor), z2.detach() if stop_gradient else z2)
 
 
-def iso_euclidean_loss(z1: Tensor, z2: Tensor, predictor: Tensor | None = None) -> Tensor:
+def iso_euclidean_loss(
+    z1: Tensor, z2: Tensor, predictor: Tensor | None = None, *, stop_gradient: bool = True
+) -> Tensor:
     """Euclidean IsoLoss (Halvagal et al. 2023, Eq. 15), over the global batch.
 
         L = mean_i 1/2 || z1_i - sg(z2_i + z1_i - W_P z1_i) ||^2
 
     It has the value of :func:`asymmetric_euclidean_loss`, and its gradient without the factor W_P, (W_P z1 - z2) / N:
-    in the eigenbasis of W_P, Eq. 8 without the eigenvalue that makes each mode learn at a speed of its own. The rest,
-    and all arguments, as there.
+    in the eigenbasis of W_P, Eq. 8 without the eigenvalue that makes each mode learn at a speed of its own. Without the
+    stop-gradient it is that loss without its stop-gradient. The rest, and all arguments, as there.
 
     >>> z = torch.tensor([[2.0, 0.0], [0.0, 4.0]])
     >>> iso_euclidean_loss(z, z, 0.5 * torch.eye(2)).item()
@@ -125,11 +127,11 @@ def iso_euclidean_loss(z1: Tensor, z2: Tensor, predictor: Tensor | None = None) 
     """
     z1, z2, predictor = _prepared(z1, z2, predictor)
     with torch.autocast(z1.device.type, enabled=False):
-        target = (z2 + z1 - _predicted(z1, predictor)).detach()
-        return distributed.reduce_mean((z1 - target).square().sum(1).mean() / 2)
+        target = z2 + z1 - _predicted(z1, predictor)
+        return distributed.reduce_mean((z1 - (target.detach() if stop_gradient else target)).square().sum(1).mean() / 2)
 
 
-def iso_cosine_loss(z1: Tensor, z2: Tensor, predictor: Tensor | None = None) -> Tensor:
+def iso_cosine_loss(z1: Tensor, z2: Tensor, predictor: Tensor | None = None, *, stop_gradient: bool = True) -> Tensor:
     """Cosine IsoLoss (Halvagal et al. 2023, Eq. 17), over the global batch.
 
         L = mean_i  -z1_i . sg(z2_i / (|| W_P z1_i || ||z2_i||))
@@ -137,8 +139,9 @@ def iso_cosine_loss(z1: Tensor, z2: Tensor, predictor: Tensor | None = None) -> 
 
     with W_P^(1/2) the root of W_P itself: || W_P^(1/2) z ||^2 = z^T W_P z. Its value is not that of
     :func:`asymmetric_cosine_loss`, but its gradient is, without the factor W_P (Eq. 10 without the leading
-    eigenvalue); it goes as 1 / scale of W_P. A row whose prediction or target has norm 0 has no gradient and adds 0.
-    The rest, and all arguments, as for :func:`asymmetric_euclidean_loss`.
+    eigenvalue); it goes as 1 / scale of W_P. Without the stop-gradient both factors sg(...) pass a gradient. A row
+    whose prediction or target has norm 0 has no gradient and adds 0. The rest, and all arguments, as for
+    :func:`asymmetric_euclidean_loss`.
 
     >>> z = torch.tensor([[2.0, 0.0], [0.0, 4.0]])
     >>> iso_cosine_loss(z, z).item()  # -1 + 1/2
@@ -146,9 +149,11 @@ def iso_cosine_loss(z1: Tensor, z2: Tensor, predictor: Tensor | None = None) -> 
     """
     z1, z2, predictor = _prepared(z1, z2, predictor)
     with torch.autocast(z1.device.type, enabled=False):
-        prediction = _predicted(z1, predictor).detach()
+        prediction = _predicted(z1, predictor)
+        if stop_gradient:
+            prediction, z2 = prediction.detach(), z2.detach()
         norm = torch.linalg.vector_norm(prediction, dim=1, keepdim=True)
-        target = unit_rows(z2.detach())
+        target = unit_rows(z2)
         cosine = (unit_rows(prediction) * target).sum(1)
         z = z1 / norm.masked_fill(norm == 0, torch.inf)  # ||W_P z1|| as a unit: no cubes
         return distributed.reduce_mean(

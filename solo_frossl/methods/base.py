@@ -1,5 +1,6 @@
 """The base of every method: backbone, projector, online classifier, optimiser and what is logged."""
 
+import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -93,21 +94,22 @@ class Method(LightningModule, ABC):
     """Base of every method; a subclass says its objective and names its terms.
 
     Args:
-        backbone: any timm model name.
+        backbone: any timm model name; the papers' tables have a ResNet-18 (He et al. 2016).
         stem: first layers of a ResNet backbone: ``imagenet`` (7x7, stride 2, max-pool), ``cifar`` (3x3, stride 1, no
-            max-pool), or the three values of a custom one.
-        zero_init_residual: start the residual branches of a ResNet at zero; a high learning rate without warm-up needs
-            it, while the papers' tables were trained without.
-        projector: sizes of the projector.
-        optimizer: optimiser and its peak learning rates.
-        schedule: learning rate over the run.
+            max-pool; Chen et al. 2020, Appendix B.9), or the three values of a custom one.
+        zero_init_residual: start the residual branches of a ResNet at zero (Goyal et al. 2017, Sec. 5.1); a high
+            learning rate without warm-up needs it, while the papers' tables were trained without.
+        projector: sizes of the projector; g in Chen et al. 2020, Sec. 2.1.
+        optimizer: optimiser and its peak learning rates; the tables mostly have LARS (You et al. 2017).
+        schedule: learning rate over the run; the tables have a cosine (Loshchilov and Hutter 2017) after a warm-up.
         views_in_one_batch: send all views of one size through the network as one batch, so that BatchNorm sees them
             together; the papers' tables were trained with each view by itself.
         channels_last: keep images and convolution weights in channels-last order, which is faster on CPU and GPU.
         channels: channels of the images; follows the dataset.
         image_size: side of the views, pixels; follows the dataset.
         num_classes: classes of the online classifier, 0 for none; follows the dataset.
-        batch_size: images of all processes together per step, by which learning rates are scaled; follows the data.
+        batch_size: images of all processes together per step, at least 2, by which learning rates are scaled; follows
+            the data.
     """
 
     loss_terms: ClassVar[tuple[str, ...]] = ()
@@ -136,6 +138,8 @@ class Method(LightningModule, ABC):
         batch_size: int = 256,
     ) -> None:
         super().__init__()
+        if batch_size < 2:
+            raise ValueError(f"data.batch_size is {batch_size}: it must be at least 2, for statistics over the batch")
         self.backbone = build_backbone(backbone, stem, channels, zero_init_residual, image_size or 224)
         self.projector = build_projector(self.backbone.num_features, projector)
         self.classifier = OnlineClassifier(self.backbone.num_features, num_classes) if num_classes else None
@@ -176,12 +180,30 @@ class Method(LightningModule, ABC):
         return None
 
     def collapse_causes(self) -> list[str]:
-        """What in this configuration can make embeddings collapse, the likeliest first; keys by their full names."""
-        against = [name for name in vars(self) if name.endswith("_weight") and name != "invariance_weight"]
+        """What in this configuration can make embeddings collapse, the likeliest first; keys by their full names.
+
+        The weights that a constructor takes, all but ``invariance_weight``, work against collapse. They are too small
+        if one, relative to ``invariance_weight``, is less than a tenth of what it is by default.
+        """
+        usual = {
+            name: argument.default
+            for cls in reversed(type(self).__mro__)
+            for name, argument in inspect.signature(cls.__init__).parameters.items()
+            if name.endswith("_weight")
+            and isinstance(argument.default, float)
+            and argument.default
+            and hasattr(self, name)
+        }
+        weights = {name: getattr(self, name) for name in usual}
+        relative = {name: weights[name] / usual[name] for name in usual}
+        pull = relative.pop("invariance_weight", 1.0)
+        against = [share for share in relative.values() if share] or [1.0]
+        changed = [f"model.{n} {weights[n]:g}, by default {usual[n]:g}" for n in usual if weights[n] != usual[n]]
         warmup = self.schedule_config.warmup_epochs
         warmed_up = f"warmed up over {warmup:g} epochs" if warmup else "without warm-up"
         return [
-            *(f"model.{name} is 0" for name in against if getattr(self, name) == 0),
+            *(f"model.{name} is 0" for name, share in relative.items() if share == 0),
+            *([f"little works against collapse ({'; '.join(changed)})"] if min(against) < pull / 10 else []),
             f"the learning rate is too high (model.optimizer.lr {self.optimizer_config.lr:g}, {warmed_up})",
         ]
 

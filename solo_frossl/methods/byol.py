@@ -16,7 +16,7 @@ class BYOL(MomentumMethod):
         L = (2 - 2 cos(p_1, z'_2)) + (2 - 2 cos(p_2, z'_1))
 
     Args:
-        predictor: sizes of the predictor.
+        predictor: sizes of the predictor; q in Grill et al. 2020, Sec. 3.1.
     """
 
     max_views = 2

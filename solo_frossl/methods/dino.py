@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from solo_frossl.losses import Centre, dino_loss
 from solo_frossl.methods.base import Objective
-from solo_frossl.methods.heads import Prototypes
+from solo_frossl.methods.heads import Prototypes, check_global_views
 from solo_frossl.methods.momentum import MomentumMethod, target_of
+from solo_frossl.methods.ranges import above_zero, at_least, up_to_one
 
 
 class DINO(MomentumMethod):
@@ -21,14 +22,18 @@ class DINO(MomentumMethod):
     The scores are cosines with unit vectors, the weight-normalised last layer of the paper with its gain fixed at one.
 
     Args:
-        num_prototypes: number of prototypes K, the outputs of the last layer.
-        global_views: the first so many views are the teacher's; all are the student's.
-        student_temperature: temperature of the student's softmax, > 0.
-        teacher_temperature: temperature of the teacher's softmax after its warm-up, > 0.
-        warmup_teacher_temperature: temperature of the teacher's softmax in the first step, > 0.
-        warmup_teacher_temperature_epochs: epochs over which the teacher's temperature rises in a straight line.
-        centre_momentum: share of the centre that stays in a step, in [0, 1].
-        freeze_prototypes_epochs: first epochs in which the last layer stands still.
+        num_prototypes: number of prototypes, >= 2; K in Caron et al. 2021, Eq. 1.
+        global_views: the first so many views are the teacher's, all are the student's; from 1 to the number of views
+            (Caron et al. 2021, Eq. 3).
+        student_temperature: temperature of the student's softmax, > 0; tau_s in Caron et al. 2021, Eq. 1.
+        teacher_temperature: temperature of the teacher's softmax after its warm-up, > 0; tau_t in Caron et al. 2021,
+            Sec. 3.1.
+        warmup_teacher_temperature: temperature of the teacher's softmax in the first step, > 0 (Caron et al. 2021,
+            Sec. 3.2).
+        warmup_teacher_temperature_epochs: epochs over which the teacher's temperature rises in a straight line, >= 0
+            (Caron et al. 2021, Sec. 3.2); 50 in da Costa et al. 2022.
+        centre_momentum: share of the centre that stays in a step, in [0, 1]; m in Caron et al. 2021, Eq. 4.
+        freeze_prototypes_epochs: first epochs in which the last layer stands still, >= 0 (code of Caron et al. 2021).
     """  # noqa: E501
 
     def __init__(
@@ -44,6 +49,19 @@ class DINO(MomentumMethod):
         freeze_prototypes_epochs: int = 1,
         **kwargs,
     ) -> None:
+        at_least(2, num_prototypes=num_prototypes)
+        at_least(1, global_views=global_views)
+        above_zero(
+            student_temperature=student_temperature,
+            teacher_temperature=teacher_temperature,
+            warmup_teacher_temperature=warmup_teacher_temperature,
+        )
+        at_least(
+            0,
+            warmup_teacher_temperature_epochs=warmup_teacher_temperature_epochs,
+            freeze_prototypes_epochs=freeze_prototypes_epochs,
+        )
+        up_to_one(centre_momentum=centre_momentum)
         super().__init__(**kwargs)
         self.global_views = global_views
         self.student_temperature = student_temperature
@@ -72,6 +90,11 @@ class DINO(MomentumMethod):
         )
         self.centre.update(teacher)
         return Objective(loss, {}, features[: self.global_views], embeddings[: self.global_views])
+
+    def check_views(self, number: int) -> None:
+        """As for every method; also refuse more global views than there are."""
+        super().check_views(number)
+        check_global_views(self.global_views, number)
 
     def followed(self) -> list[tuple[nn.Module, nn.Module]]:
         """Backbone, projector and prototypes."""

@@ -4,6 +4,7 @@ from torch import Tensor
 
 from solo_frossl.losses import asymmetric_cosine_loss, asymmetric_euclidean_loss
 from solo_frossl.methods.closed_form import ClosedFormMethod
+from solo_frossl.methods.ranges import above_zero
 
 
 class DirectPred(ClosedFormMethod):
@@ -15,37 +16,20 @@ class DirectPred(ClosedFormMethod):
                       = mean ||W_P z - sg(z')||^2 / 2       (euclidean)
 
     Args:
-        alpha: power of the eigenvalues, > 0.
-        stop_gradient: false is the paper's ablation: the gradient flows through both views; needs ``momentum: null``.
-        use_predictor: false is the paper's ablation W_P = I.
+        alpha: power of the eigenvalues, > 0 (Halvagal et al. 2023, Eq. 1); 0.5 in Tian et al. 2021.
     """
 
-    def __init__(self, *, alpha: float = 0.5, stop_gradient: bool = True, use_predictor: bool = True, **kwargs) -> None:
+    def __init__(self, *, alpha: float = 0.5, **kwargs) -> None:
+        above_zero(alpha=alpha)
         super().__init__(**kwargs)
-        if not stop_gradient and self.momentum_config is not None:
-            raise ValueError("stop_gradient is false: that needs momentum: null, a target network passes no gradient")
         self.alpha = alpha
-        self.stop_gradient = stop_gradient
-        self.use_predictor = use_predictor
-
-    def linear_predictor(self) -> Tensor | None:
-        """W_P; None in the ablation without it."""
-        return super().linear_predictor() if self.use_predictor else None
-
-    def collapse_causes(self) -> list[str]:
-        """As for every method with a target network; before them the two ablations."""
-        ablations = {
-            "gradients flow through both views (model.stop_gradient is false)": self.stop_gradient,
-            "there is no predictor (model.use_predictor is false)": self.use_predictor,
-        }
-        return [cause for cause, harmless in ablations.items() if not harmless] + super().collapse_causes()
 
     @property
     def exponent(self) -> float:
         """alpha."""
         return self.alpha
 
-    def one_sided_loss(self, z: Tensor, target: Tensor, predictor: Tensor) -> Tensor:
+    def one_sided_loss(self, z: Tensor, target: Tensor, predictor: Tensor | None) -> Tensor:
         """Eq. 4 (cosine) or Eq. 3 (Euclidean)."""
         loss = asymmetric_cosine_loss if self.similarity == "cosine" else asymmetric_euclidean_loss
-        return loss(z, target, predictor if self.use_predictor else None, stop_gradient=self.stop_gradient)
+        return loss(z, target, predictor, stop_gradient=self.stop_gradient)

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from solo_frossl.losses import frossl_terms
 from solo_frossl.methods.base import Method, Objective
+from solo_frossl.methods.ranges import at_least
 
 
 class FroSSL(Method):
@@ -17,12 +18,13 @@ class FroSSL(Method):
         L = variance_weight * sum_v log ||K_v||_F^2 + (invariance_weight / N) * sum_{u<v} ||y_u - y_v||_F^2
 
     Args:
-        invariance_weight: weight of the distance between views; the authors train with 1.0 on CIFAR, 1.4 on STL-10, 2.0
-            on ImageNet.
-        variance_weight: weight of the Frobenius term.
-        log_variance: take the logarithm of the squared norm; false is the paper's ablation "no logs".
-        normalization: ``dimension`` (columns to unit norm, Prop. 3.1), ``sample`` (rows, Prop. 3.2), or ``both``
-            alternately (Prop. 3.3).
+        invariance_weight: weight of the distance between views, >= 0 (Skean et al. 2023, Eq. 5); the authors train with
+            1.0 on CIFAR, 1.4 on STL-10, 2.0 on ImageNet.
+        variance_weight: weight of the Frobenius term, >= 0 (Skean et al. 2023, Eq. 4).
+        log_variance: take the logarithm of the squared norm; false is the ablation "no logs" (Skean et al. 2023,
+            Sec. 6.3).
+        normalization: ``dimension`` (columns to unit norm), ``sample`` (rows), or ``both`` alternately (Skean et al.
+            2023, Props. 3.1, 3.2 and 3.3).
     """
 
     loss_terms = ("variance", "invariance")
@@ -36,6 +38,7 @@ class FroSSL(Method):
         normalization: Literal["dimension", "sample", "both"] = "dimension",
         **kwargs,
     ) -> None:
+        at_least(0, invariance_weight=invariance_weight, variance_weight=variance_weight)
         super().__init__(**kwargs)
         self.invariance_weight = invariance_weight
         self.variance_weight = variance_weight

@@ -8,6 +8,7 @@ from solo_frossl import distributed
 from solo_frossl.losses import KeyQueue, info_nce_queue_loss
 from solo_frossl.methods.base import Objective
 from solo_frossl.methods.momentum import MomentumMethod
+from solo_frossl.methods.ranges import above_zero, at_least
 
 
 class MoCoV2(MomentumMethod):
@@ -23,13 +24,15 @@ class MoCoV2(MomentumMethod):
     that its query's saw. That needs BatchNorm of each process by itself: ``trainer.sync_batchnorm: false``.
 
     Args:
-        temperature: of the softmax over cosines, > 0.
-        queue_size: keys of each view that are kept as negatives.
+        temperature: of the softmax over cosines, > 0; tau in He et al. 2020, Eq. 1.
+        queue_size: keys of each view that are kept as negatives, >= 1; K in He et al. 2020, Eq. 1.
     """
 
     max_views = 2
 
     def __init__(self, *, temperature: float = 0.2, queue_size: int = 32768, **kwargs) -> None:
+        above_zero(temperature=temperature)
+        at_least(1, queue_size=queue_size)
         super().__init__(**kwargs)
         self.temperature = temperature
         self.queue = KeyQueue(queue_size, self.embedding_dimensions, views=2)

@@ -50,7 +50,8 @@ class MomentumMethod(Method):
     Buffers, such as the running statistics of BatchNorm, are the target network's own: it runs in training mode.
 
     Args:
-        momentum: the moving average; null for no target network: the online embeddings take its place.
+        momentum: the moving average, tau in Grill et al. 2020, Eq. 1; null for no target network: the online embeddings
+            take its place.
         watch_target: also train an online classifier on the target backbone's features, and measure them by k-NN:
             ``online/target_top1`` and ``knn/target_top1``.
     """
@@ -65,7 +66,7 @@ class MomentumMethod(Method):
             self.target_backbone = target_of(self.backbone)
             self.target_projector = target_of(self.projector)
         elif watch_target:
-            raise ValueError("watch_target is true and momentum null: there is no target network to watch")
+            raise ValueError("model.watch_target is true and model.momentum null: there is no target network to watch")
         if watch_target and self.classifier is not None:
             self.target_classifier = OnlineClassifier(self.classifier.in_features, self.classifier.out_features)
             self.epoch_means["online_target_top1"] = Ratio()
@@ -108,9 +109,15 @@ class MomentumMethod(Method):
         torch._foreach_lerp_(targets, online, 1 - self.momentum_config.tau(self.progress))
 
     def collapse_causes(self) -> list[str]:
-        """As for every method; also that there is no target network."""
-        missing = ["there is no target network (model.momentum is null)"] if self.momentum_config is None else []
-        return missing + super().collapse_causes()
+        """As for every method; before them a target network that is missing, the online one itself, or stands still."""
+        config, why = self.momentum_config, None
+        if config is None:
+            why = "there is no target network (model.momentum is null)"
+        elif config.final_tau == 0:
+            why = "the target network is the online one of the step before (model.momentum.final_tau is 0)"
+        elif config.base_tau == 1:
+            why = "the target network stays as it was at random (model.momentum.base_tau is 1)"
+        return ([why] if why else []) + super().collapse_causes()
 
     def optimizer_step(self, *args, **kwargs) -> None:
         """The optimiser's step, then the target's."""

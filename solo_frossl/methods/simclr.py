@@ -4,6 +4,7 @@ from torch import Tensor
 
 from solo_frossl.losses import nt_xent_loss
 from solo_frossl.methods.base import Method, Objective
+from solo_frossl.methods.ranges import above_zero
 
 
 class SimCLR(Method):
@@ -16,10 +17,11 @@ class SimCLR(Method):
     averaged over all i and j; k runs over all views of the global batch.
 
     Args:
-        temperature: of the softmax over cosines, > 0.
+        temperature: of the softmax over cosines, > 0; tau in Chen et al. 2020, Eq. 1.
     """
 
     def __init__(self, *, temperature: float = 0.2, **kwargs) -> None:
+        above_zero(temperature=temperature)
         super().__init__(**kwargs)
         self.temperature = temperature
 

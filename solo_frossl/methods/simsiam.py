@@ -17,7 +17,7 @@ class SimSiam(Method):
     The predictor's learning rate stays at its peak throughout (their Sec. 4.2).
 
     Args:
-        predictor: sizes of the predictor.
+        predictor: sizes of the predictor; h in Chen and He 2021, Sec. 3.
     """
 
     max_views = 2

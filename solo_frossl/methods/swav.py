@@ -4,11 +4,13 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from solo_frossl import distributed
 from solo_frossl.losses import KeyQueue, sinkhorn_knopp, swav_loss
+from solo_frossl.losses.normalise import unit_rows
 from solo_frossl.methods.base import Method, Objective
+from solo_frossl.methods.heads import LinearScores, check_global_views
+from solo_frossl.methods.ranges import above_zero, at_least
 
 
 class SwAV(Method):
@@ -20,14 +22,18 @@ class SwAV(Method):
         L = mean over a < global_views and v != a of  -q_a . log softmax(s_v / temperature)
 
     Args:
-        num_prototypes: number of prototypes K.
-        global_views: the first so many views are assigned; all must predict.
-        temperature: of the softmax over cosines, > 0.
-        epsilon: entropy of the assignments, > 0.
-        sinkhorn_iterations: rounds of Sinkhorn-Knopp.
-        queue_size: earlier embeddings of each assigned view that take part in the assignment; 0 for none.
-        queue_from_epoch: epoch in which the queue begins to fill, from 0; it is used once it is full.
-        freeze_prototypes_epochs: first epochs in which the prototypes stand still.
+        num_prototypes: number of prototypes, >= 2; K in Caron et al. 2020, Sec. 3.1.
+        global_views: the first so many views are assigned, all must predict; from 1 to the number of views (Caron et
+            al. 2020, Eq. 6).
+        temperature: of the softmax over cosines, > 0; tau in Caron et al. 2020, Eq. 2.
+        epsilon: weight of the entropy of the assignments, > 0; epsilon in Caron et al. 2020, Eq. 3.
+        sinkhorn_iterations: rounds of Sinkhorn-Knopp, >= 1 (Caron et al. 2020, Sec. 3.1).
+        queue_size: earlier embeddings of each assigned view that take part in the assignment, 0 for none (Caron et al.
+            2020, Sec. 3.1).
+        queue_from_epoch: epoch in which the queue begins to fill, from 0; it is used once it is full (code of Caron et
+            al. 2020; 50 in da Costa et al. 2022).
+        freeze_prototypes_epochs: first epochs in which the prototypes stand still, >= 0 (code of Caron et al. 2020; 2
+            in da Costa et al. 2022).
     """
 
     def __init__(
@@ -43,6 +49,15 @@ class SwAV(Method):
         freeze_prototypes_epochs: int = 2,
         **kwargs,
     ) -> None:
+        at_least(2, num_prototypes=num_prototypes)
+        at_least(1, global_views=global_views, sinkhorn_iterations=sinkhorn_iterations)
+        above_zero(temperature=temperature, epsilon=epsilon)
+        at_least(
+            0,
+            queue_size=queue_size,
+            queue_from_epoch=queue_from_epoch,
+            freeze_prototypes_epochs=freeze_prototypes_epochs,
+        )
         super().__init__(**kwargs)
         self.global_views = global_views
         self.temperature = temperature
@@ -51,19 +66,24 @@ class SwAV(Method):
         self.queue_size = queue_size
         self.queue_from_epoch = queue_from_epoch
         self.freeze_prototypes_epochs = freeze_prototypes_epochs
-        self.prototypes = nn.Linear(self.embedding_dimensions, num_prototypes, bias=False)
+        self.prototypes = LinearScores(self.embedding_dimensions, num_prototypes, bias=False)
         self.queue = KeyQueue(queue_size, self.embedding_dimensions, views=global_views) if queue_size else None
 
     def objective(self, views: list[Tensor]) -> Objective:
         """Each view predicts the assignments of the others."""
         with torch.no_grad():
-            self.prototypes.weight.copy_(F.normalize(self.prototypes.weight, dim=1))
+            self.prototypes.weight.copy_(unit_rows(self.prototypes.weight))
         features, embeddings = self.embed(views)
-        normalised = [F.normalize(z, dim=1) for z in embeddings]
+        normalised = [unit_rows(z) for z in embeddings]
         scores = [self.prototypes(z) for z in normalised]
         assignments = self._assign([z.detach() for z in normalised[: self.global_views]], scores)
         loss = swav_loss(scores, assignments, temperature=self.temperature)
         return Objective(loss, {}, features[: self.global_views], embeddings[: self.global_views])
+
+    def check_views(self, number: int) -> None:
+        """As for every method; also refuse more global views than there are."""
+        super().check_views(number)
+        check_global_views(self.global_views, number)
 
     @torch.no_grad()
     def _assign(self, embeddings: list[Tensor], scores: list[Tensor]) -> list[Tensor]:

@@ -4,6 +4,7 @@ from torch import Tensor
 
 from solo_frossl.losses import vicreg_terms
 from solo_frossl.methods.base import Method, Objective
+from solo_frossl.methods.ranges import at_least
 
 
 class VICReg(Method):
@@ -16,9 +17,10 @@ class VICReg(Method):
           + covariance_weight * sum_v sum_{d != e} C_v,de^2 / D
 
     Args:
-        invariance_weight: weight of the mean squared distance; the paper's lambda.
-        variance_weight: weight of the hinge on standard deviations, summed over views as in the paper; mu.
-        covariance_weight: weight of the squared covariances; nu.
+        invariance_weight: weight of the mean squared distance, >= 0; lambda in Bardes et al. 2022, Eq. 6.
+        variance_weight: weight of the hinge on standard deviations, summed over views, >= 0; mu in Bardes et al. 2022,
+            Eq. 6.
+        covariance_weight: weight of the squared covariances, >= 0; nu in Bardes et al. 2022, Eq. 6.
     """
 
     max_views = 2
@@ -32,6 +34,12 @@ class VICReg(Method):
         covariance_weight: float = 1.0,
         **kwargs,
     ) -> None:
+        at_least(
+            0,
+            invariance_weight=invariance_weight,
+            variance_weight=variance_weight,
+            covariance_weight=covariance_weight,
+        )
         super().__init__(**kwargs)
         self.invariance_weight = invariance_weight
         self.variance_weight = variance_weight

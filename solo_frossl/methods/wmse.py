@@ -4,6 +4,7 @@ from torch import Tensor
 
 from solo_frossl.losses import wmse_loss
 from solo_frossl.methods.base import Method, Objective
+from solo_frossl.methods.ranges import at_least, below_one
 
 
 class WMSE(Method):
@@ -16,9 +17,10 @@ class WMSE(Method):
         L = mean (2 - 2 cos(w_u, w_v))
 
     Args:
-        whitening_size: samples of a sub-batch, at least twice the embedding's dimensions; divides the batch.
-        whitening_iterations: random partitions of each batch.
-        whitening_eps: share of the identity in the covariance, in [0, 1).
+        whitening_size: samples of a sub-batch, at least twice the embedding's dimensions; divides ``data.batch_size``
+            (batch slicing, Ermolov et al. 2021, Sec. 3).
+        whitening_iterations: random partitions of each batch, >= 1 (Ermolov et al. 2021, Sec. 3).
+        whitening_eps: share of the identity in the covariance by which Ermolov et al. 2021, Eq. 4, whiten, in [0, 1).
     """
 
     def __init__(
@@ -29,7 +31,18 @@ class WMSE(Method):
         whitening_eps: float = 0.0,
         **kwargs,
     ) -> None:
+        at_least(1, whitening_size=whitening_size, whitening_iterations=whitening_iterations)
+        below_one(whitening_eps=whitening_eps)
         super().__init__(**kwargs)
+        if whitening_size < 2 * self.embedding_dimensions:
+            raise ValueError(
+                f"model.whitening_size is {whitening_size}: it must be at least twice model.projector.output,"
+                f" {self.embedding_dimensions}"
+            )
+        if self.batch_size % whitening_size:
+            raise ValueError(
+                f"model.whitening_size is {whitening_size}: it must divide data.batch_size, {self.batch_size}"
+            )
         self.whitening_size = whitening_size
         self.whitening_iterations = whitening_iterations
         self.whitening_eps = whitening_eps

@@ -133,6 +133,8 @@ def plan(
     for seed in table.seeds if seeds is None else seeds:
         for run in runs:
             options = {"data.root": root, **({"dataset": images} if images else {}), **run.options}
+            if run.views_of:
+                options["data.views"] = lookup(run.config_of(run.views_of), "data.views")
             options |= _scaled(run, scale, lookup)
             epochs = options.get("trainer.max_epochs") or lookup(run.config, "trainer.max_epochs")
             trained = min(scale.stop or table.stop_after or epochs, epochs)

@@ -50,6 +50,17 @@ class TestLayers:
         write_layers(folder)
         assert compose(["configs/stl10/byol.yaml"]).values["method"] == "byol"
 
+    def test_a_file_of_several_methods_stands_below_the_pair_s_own(self, folder):
+        write_layers(folder)
+        folder("configs/stl10/byol+frossl.yaml", "model:\n  weight: 1.2\n  lr: 0.1\n")
+        folder("configs/stl10/byol+dino.yaml", "model:\n  weight: 9.0\n")
+        folder("configs/stl10/frossl.yaml", "model:\n  weight: 1.4\n")
+        composed = compose(["configs/stl10/frossl.yaml"])
+        assert [layer.file.name for layer in composed.layers[2:]] == ["byol+frossl.yaml", "frossl.yaml"]
+        assert composed.values["model"] == {"lr": 0.1, "weight": 1.4, "sizes": [3]}
+        assert composed.where(("model", "lr")) == f"{Path('configs/stl10/byol+frossl.yaml')}, line 3"
+        assert compose(["configs/stl10/byol.yaml"]).get("model.weight") == 1.2
+
     def test_a_file_of_a_layered_folder_without_a_method_is_the_file_alone(self, folder):
         write_layers(folder)
         folder("configs/stl10/notes.yaml", "name: a\n")

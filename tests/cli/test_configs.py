@@ -41,16 +41,24 @@ def test_what_a_method_s_file_says_is_what_is_built(method):
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*/*.yaml")), ids=lambda file: f"{file.parent.name}/{file.name}")
 def test_every_file_belongs_to_a_known_dataset_and_method(file):
     assert file.parent.name in {*FOLDERS, "methods"}
-    assert file.stem in {*METHOD_OF, "dataset"}
+    assert {*file.stem.split("+")} <= {*METHOD_OF, "dataset"}
 
 
 @pytest.mark.parametrize(("folder", "name"), PAIRS)
 def test_a_pair_s_own_file_changes_something(folder, name):
     method_layer, dataset_layer, *own = compose([f"configs/{folder}/{name}.yaml"]).layers
-    below = _leaves(merge(method_layer.values, dataset_layer.values))
+    below = merge(method_layer.values, dataset_layer.values)
     for layer in own:
-        again = [key for key, value in _leaves(layer.values).items() if below.get(key) == value]
+        again = [key for key, value in _leaves(layer.values).items() if _leaves(below).get(key) == value]
         assert not again, f"{layer.file} says again what a lower layer says"
+        below = merge(below, layer.values)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_views_that_a_dataset_has_for_several_methods_stand_once(folder):
+    views = [yaml.safe_load(file.read_text()).get("data", {}).get("views") for file in CONFIGS.glob(f"{folder}/*.yaml")]
+    given = [yaml.safe_dump(value) for value in views if value]
+    assert len(given) == len({*given})
 
 
 def _leaves(values, prefix: str = "") -> dict[str, str]:
