@@ -47,6 +47,23 @@ OWN = {
     "wmse": ["--model.whitening_size=64", "--model.optimizer.lr=0.1"],
 }
 """What a method has beyond that: sizes, and a learning rate at which so few steps teach it something."""
+VARIANTS = {
+    "frossl_no_logs": ("frossl_no_logs", ["--model.optimizer.lr=0.1"]),
+    "moco_v2 without target": ("moco_v2", ["--model.momentum=null"]),
+    "byol without target": ("byol", ["--model.momentum=null"]),
+    "dino without target": ("dino", ["--model.momentum=null"]),
+    **{
+        f"{name} {similarity}{' without target' if target == 'null' else ''}": (
+            name,
+            [f"--model.similarity={similarity}", *([f"--model.momentum={target}"] if target else [])],
+        )
+        for name in ("directpred", "directcopy", "isoloss")
+        for similarity, target in (("cosine", "null"), ("euclidean", ""), ("euclidean", "null"))
+    },
+    "directpred without stop-gradient": ("directpred", ["--model.momentum=null", "--model.stop_gradient=false"]),
+    "directpred without predictor": ("directpred", ["--model.momentum=null", "--model.use_predictor=false"]),
+}
+"""Rows of the tables that are no method of their own: the configuration, and what is changed in it."""
 VIT = ["--model.backbone=test_vit", "--data.image_size=32", "--model.projector.batch_norm=false"]
 """A network without BatchNorm, which would see the images of one process: SyncBatchNorm runs on GPUs only."""
 NO_BATCH_NORM = {

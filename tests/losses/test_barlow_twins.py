@@ -1,7 +1,9 @@
-import math
+from functools import partial
 
 import pytest
 import torch
+import transcriptions as slow
+from transcriptions import assert_is
 
 from solo_frossl import distributed
 from solo_frossl.losses import barlow_twins_loss, barlow_twins_terms
@@ -16,33 +18,17 @@ def embeddings(samples, dimensions, dtype=torch.float64):
     return list((2 * signal + noise + 3).to(dtype))
 
 
-def slow_terms(z1, z2):
-    """Correlations in loops, with the biased standard deviation of BatchNorm."""
-    z1, z2 = z1.numpy(), z2.numpy()
-    samples, dimensions = z1.shape
-    on = off = 0.0
-    for i in range(dimensions):
-        for j in range(dimensions):
-            a, b = z1[:, i] - z1[:, i].mean(), z2[:, j] - z2[:, j].mean()
-            deviations = math.sqrt((a**2).mean()) * math.sqrt((b**2).mean())
-            m = sum(a[s] * b[s] for s in range(samples)) / samples / deviations
-            if i == j:
-                on += (1 - m) ** 2
-            else:
-                off += m**2
-    return on, off
-
-
 @pytest.mark.parametrize("shape", SHAPES)
 def test_is_the_equation(shape):
-    z1, z2 = embeddings(*shape)
-    on, off = slow_terms(z1, z2)
-    terms = torch.stack(barlow_twins_terms(z1, z2))
-    torch.testing.assert_close(terms, torch.tensor([on, off], dtype=torch.float64), rtol=1e-9, atol=1e-9)
-    loss = barlow_twins_loss(z1, z2, off_diagonal_weight=0.3, scale=2.0)
-    assert loss.shape == ()
-    assert loss.item() == pytest.approx(2.0 * (on + 0.3 * off), rel=1e-9)
-    assert barlow_twins_loss(z1, z2).item() == pytest.approx(0.1 * (on + 0.0051 * off), rel=1e-9)
+    def formula(weight, scale, z1, z2):
+        on, off = slow.barlow_twins_terms(z1, z2)
+        return scale * (on + weight * off)
+
+    z = embeddings(*shape)
+    for i in range(2):
+        assert_is(lambda *z, i=i: barlow_twins_terms(*z)[i], lambda *z, i=i: slow.barlow_twins_terms(*z)[i], *z)
+    assert_is(partial(barlow_twins_loss, off_diagonal_weight=0.3, scale=2.0), partial(formula, 0.3, 2.0), *z)
+    assert_is(barlow_twins_loss, partial(formula, 0.0051, 0.1), *z)
 
 
 def test_is_zero_for_equal_and_uncorrelated_dimensions():
@@ -57,12 +43,6 @@ def test_does_not_change_with_order_scale_and_mean():
     moved = [7 * z[rows][:, columns] - 2 for z in (z2, z1)]
     for a, b in zip(barlow_twins_terms(z1, z2), barlow_twins_terms(*moved), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
-
-
-@pytest.mark.parametrize("shape", [(6, 4), (4, 6), (5, 5)])
-def test_gradient_is_that_of_finite_differences(shape):
-    z = [view.requires_grad_() for view in embeddings(*shape)]
-    assert torch.autograd.gradcheck(lambda *z: barlow_twins_loss(*z, off_diagonal_weight=0.3, scale=1.0), z)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

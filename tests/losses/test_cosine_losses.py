@@ -1,9 +1,9 @@
 """The losses that are a cosine of prediction and target: SimSiam's and BYOL's."""
 
-import math
-
 import pytest
 import torch
+import transcriptions as slow
+from transcriptions import assert_is
 
 from solo_frossl import distributed
 from solo_frossl.losses import byol_loss, negative_cosine_loss
@@ -18,25 +18,7 @@ def embeddings(samples, dimensions, dtype=torch.float64):
     return list((signal + noise + 0.5).to(dtype))
 
 
-def slow_simsiam(p, z):
-    """Minus the cosine, sample by sample: Chen and He 2021, Eq. 1."""
-    total = 0.0
-    for a, b in zip(p.tolist(), z.tolist(), strict=True):
-        dot = sum(x * y for x, y in zip(a, b, strict=True))
-        total -= dot / math.sqrt(sum(x * x for x in a)) / math.sqrt(sum(y * y for y in b))
-    return total / len(p)
-
-
-def slow_byol(p, z):
-    """Squared distance of unit vectors, coordinate by coordinate: Grill et al. 2020, Eq. 2."""
-    total = 0.0
-    for a, b in zip(p.tolist(), z.tolist(), strict=True):
-        length_a, length_b = math.sqrt(sum(x * x for x in a)), math.sqrt(sum(y * y for y in b))
-        total += sum((x / length_a - y / length_b) ** 2 for x, y in zip(a, b, strict=True))
-    return total / len(p)
-
-
-SLOW = {negative_cosine_loss: slow_simsiam, byol_loss: slow_byol}
+SLOW = {negative_cosine_loss: slow.negative_cosine, byol_loss: slow.squared_distance}
 ALIGNED_ORTHOGONAL_OPPOSITE = {negative_cosine_loss: (-1, 0, 1), byol_loss: (0, 2, 4)}
 
 
@@ -47,10 +29,7 @@ def loss(request):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_is_the_equation(loss, shape):
-    p, z = embeddings(*shape)
-    value = loss(p, z)
-    assert value.shape == ()
-    assert value.item() == pytest.approx(SLOW[loss](p, z), rel=1e-9, abs=1e-12)
+    assert_is(loss, SLOW[loss], *embeddings(*shape))
 
 
 def test_goes_from_aligned_to_opposite_whatever_the_lengths(loss):
@@ -61,12 +40,6 @@ def test_goes_from_aligned_to_opposite_whatever_the_lengths(loss):
     assert loss(p, p[:, [1, 0, 3, 2]] * p.new_tensor([1, -1, 1, -1])).item() == pytest.approx(orthogonal, abs=1e-12)
     assert loss(p, -scale * p).item() == pytest.approx(opposite, abs=1e-12)
     torch.testing.assert_close(loss(scale * p, 3 * z), loss(p, z), rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_gradient_is_that_of_finite_differences(loss, shape):
-    p, z = embeddings(*shape)
-    assert torch.autograd.gradcheck(lambda p: loss(p, z), p.requires_grad_())
 
 
 def test_the_target_gets_no_gradient(loss):
@@ -84,7 +57,8 @@ def test_a_zero_row_has_cosine_zero_and_no_gradient(loss, dtype):
     value = loss(p, z)
     (grad,) = torch.autograd.grad(value, p)
     orthogonal = ALIGNED_ORTHOGONAL_OPPOSITE[loss][1]
-    assert value.item() == pytest.approx((SLOW[loss](p[2:].detach(), z[2:]) * 4 + orthogonal * 2) / 6, rel=1e-6)
+    rest = SLOW[loss](p[2:].detach().numpy(), z[2:].numpy())
+    assert value.item() == pytest.approx((4 * rest + 2 * orthogonal) / 6, rel=1e-6)
     assert grad[:2].abs().max() == 0
     assert (grad[2:].abs().sum(1) > 0).all()
 
@@ -119,7 +93,7 @@ def test_half_precision_is_computed_in_float32(loss, dtype):
         value = loss(p, z)
     value.backward()
     assert value.dtype == torch.float32
-    assert value.item() == pytest.approx(SLOW[loss](p.double().detach(), z.double()), rel=1e-6)
+    assert value.item() == pytest.approx(SLOW[loss](p.double().detach().numpy(), z.double().numpy()), rel=1e-6)
     assert p.grad.dtype == dtype
 
 

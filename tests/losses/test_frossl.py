@@ -1,9 +1,10 @@
 import math
-from itertools import combinations
 
 import numpy as np
 import pytest
 import torch
+import transcriptions as slow
+from transcriptions import assert_is
 
 from solo_frossl import distributed
 from solo_frossl.losses import frossl_loss, frossl_terms
@@ -25,60 +26,25 @@ def embeddings(samples, dimensions, views=2, seed=0, dtype=torch.float64):
     ]
 
 
-# ------------------------------------------------------------------------------------- a slow transcription, in loops
-
-
-def slow_normalised(z, normalization):
-    z = z.numpy().astype(np.float64)
-    samples, dimensions = z.shape
-    for j in range(dimensions):
-        z[:, j] -= sum(z[i, j] for i in range(samples)) / samples
-    if normalization == "sample":
-        return np.stack([row / math.sqrt(sum(v * v for v in row)) for row in z])
-    for _ in range(1 if normalization == "dimension" else 11):
-        if _ > 0:
-            for i in range(samples):
-                z[i] *= math.sqrt(dimensions / samples) / math.sqrt(sum(v * v for v in z[i]))
-        for j in range(dimensions):
-            z[:, j] /= math.sqrt(sum(v * v for v in z[:, j]))
-    return z
-
-
-def slow_terms(views, normalization="dimension", log=True):
-    y = [slow_normalised(z, normalization) for z in views]
-    samples, dimensions = y[0].shape
-    variance = 0.0
-    for yv in y:
-        k = np.zeros((dimensions, dimensions))
-        for i in range(samples):
-            k += np.outer(yv[i], yv[i]) / (samples if normalization == "sample" else dimensions)
-        assert np.trace(k) == pytest.approx(1)
-        squared = sum(value * value for value in k.flat)
-        variance += math.log(squared) if log else squared
-    invariance = 0.0
-    for u, v in combinations(range(len(y)), 2):
-        for i in range(samples):
-            invariance += sum((y[u][i, j] - y[v][i, j]) ** 2 for j in range(dimensions)) / samples
-    return variance, invariance
-
-
 class TestValue:
     @pytest.mark.parametrize("normalization", NORMALIZATIONS)
     @pytest.mark.parametrize("shape", SHAPES)
     @pytest.mark.parametrize("views", [2, 3, 4])
     def test_is_the_equation(self, shape, views, normalization):
         z = embeddings(*shape, views)
-        for log in (True, False):
-            variance, invariance = slow_terms(z, normalization, log)
-            terms = frossl_terms(z, log_variance=log, normalization=normalization)
-            torch.testing.assert_close(
-                torch.stack(terms), torch.tensor([variance, invariance], dtype=torch.float64), rtol=1e-9, atol=1e-9
-            )
-            loss = frossl_loss(
-                z, invariance_weight=1.4, variance_weight=0.3, log_variance=log, normalization=normalization
-            )
-            assert loss.shape == ()
-            assert loss.item() == pytest.approx(0.3 * variance + 1.4 * invariance, rel=1e-9, abs=1e-9)
+        for log, weights in ((True, (0.3, 1.4)), (False, (1.0, 0.0)), (True, (0.0, 1.0))):
+            settings = {"log_variance": log, "normalization": normalization}
+
+            def loss(*z, weights=weights, settings=settings):
+                return frossl_loss(z, variance_weight=weights[0], invariance_weight=weights[1], **settings)
+
+            def formula(*z, weights=weights, log=log):
+                return np.dot(weights, slow.frossl_terms(z, normalization, log))
+
+            assert_is(loss, formula, *z)
+            terms = [term.item() for term in frossl_terms(z, **settings)]
+            expected = slow.frossl_terms([view.numpy() for view in z], normalization, log)
+            assert terms == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
     def test_of_two_views_has_the_mean_correlation(self):
         z1, z2 = embeddings(9, 4)
@@ -88,7 +54,7 @@ class TestValue:
     @pytest.mark.parametrize("views", [2, 3, 4])
     def test_has_both_printed_forms_of_the_invariance(self, views):
         z = embeddings(7, 5, views)
-        y = np.stack([slow_normalised(v, "dimension") for v in z])
+        y = np.stack([slow.frossl_normalised(v.numpy(), "dimension") for v in z])
         assert frossl_terms(z)[1].item() == pytest.approx(views / 7 * ((y - y.mean(0)) ** 2).sum(), rel=1e-9)
 
     @pytest.mark.parametrize("size", [600, 512])
@@ -171,25 +137,11 @@ class TestInvariances:
 
     def test_not_to_centring(self, z):
         """Without it a mean of 3 would make the views nearly rank one."""
-        uncentred = [slow_normalised(view, "dimension") + 3 for view in z]
+        uncentred = [slow.frossl_normalised(view.numpy(), "dimension") + 3 for view in z]
         assert frossl_terms([torch.tensor(u) for u in uncentred])[0] < -1
 
 
 class TestGradient:
-    @pytest.mark.parametrize("log", [True, False])
-    @pytest.mark.parametrize("normalization", NORMALIZATIONS)
-    @pytest.mark.parametrize("shape", [(6, 4), (4, 6), (5, 5)])
-    @pytest.mark.parametrize("views", [2, 3])
-    def test_is_that_of_finite_differences(self, shape, views, normalization, log):
-        z = [view.requires_grad_() for view in embeddings(*shape, views)]
-
-        def loss(*z):
-            return frossl_loss(
-                z, invariance_weight=1.3, variance_weight=0.7, log_variance=log, normalization=normalization
-            )
-
-        assert torch.autograd.gradcheck(loss, z)
-
     @pytest.mark.parametrize("shape", [(6, 4), (4, 6)])
     @pytest.mark.parametrize("views", [2, 4])
     def test_is_that_of_plain_autograd(self, shape, views):
@@ -200,11 +152,6 @@ class TestGradient:
         actual = torch.autograd.grad(frossl_loss(z, variance_weight=0.7, invariance_weight=1.3), z)
         for a, b in zip(actual, expected, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
-
-    def test_of_one_term_alone(self):
-        z = [view.requires_grad_() for view in embeddings(6, 4)]
-        for i in range(2):
-            assert torch.autograd.gradcheck(lambda *z, i=i: frossl_terms(z)[i], z)
 
     def test_reaches_only_the_view_that_wants_it(self):
         z1, z2 = embeddings(6, 4)

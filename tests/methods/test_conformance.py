@@ -10,7 +10,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from small_methods import Losses, build, quality, trainer
+from small_methods import VARIANTS, Losses, build, quality, trainer
 
 from solo_frossl.methods import METHODS
 from solo_frossl.methods.backbones import build_backbone
@@ -22,6 +22,8 @@ from solo_frossl.runs import CheckpointConfig, NonFiniteGuard, RunCheckpoint, re
 EPOCHS, STEPS = 3, 4
 FOLLOWING = ("num_classes", "channels", "image_size", "batch_size")
 """Parameters that follow the data and cannot be given."""
+OURS = ("channels_last", "views_in_one_batch", "watch_target")
+"""Parameters that no paper has."""
 
 
 @pytest.fixture(params=list(METHODS))
@@ -109,16 +111,21 @@ def test_its_backbone_is_probed_from_its_checkpoint(name):
 
 
 def test_help_explains_every_hyperparameter(name, capsys):
+    """In words, and by its paper where the method is one of a paper."""
     with pytest.raises(SystemExit):
         build(name, "--help")
     text = capsys.readouterr().out
+    paper = re.compile(r"[A-Z]\w+ (et al\.|and [A-Z]\w+) (19|20)\d\d")
     own = [p for c in METHODS[name].__mro__ if "__init__" in vars(c) for p in inspect.signature(c.__init__).parameters]
     for parameter in {*own} - {"self", "args", "kwargs", *FOLLOWING}:
-        # A group of keys (--model.optimizer CONFIG) stands as a headline of its own, with its keys below.
-        line = re.search(rf"--model\.{parameter}[ .].*?(?=\n  --|\n\n)", text, flags=re.DOTALL)
+        # A group of keys (--model.optimizer CONFIG) is explained by its headline, with its keys below.
+        group = re.search(rf"\n\n([^\n]+):\n  --model\.{parameter} CONFIG", text)
+        line = group or re.search(rf"\n  --model\.{parameter} (.*?)\(type:", text, flags=re.DOTALL)
         assert line, f"--model.{parameter} is not in --help"
-        explanation = re.findall("[a-z]{2,}", line[0].partition(" ")[2].partition("(type")[0])
-        assert "(type" not in line[0] or len(explanation) > 1, line[0]
+        explanation = " ".join(line[1].split())
+        assert len(re.findall("[a-z]{2,}", explanation)) > 1, line[0]
+        if paper.search(METHODS[name].__doc__) and parameter not in OURS:
+            assert paper.search(explanation), f"--model.{parameter}: {explanation}"
 
 
 class Interrupt(Exception):
@@ -140,8 +147,8 @@ class StopAfter(Callback):
             raise Interrupt
 
 
-def fit(name, folder, stop_after=None, resume=None):
-    model, data = build(name)
+def fit(name, folder, stop_after=None, resume=None, changes=()):
+    model, data = build(name, *changes)
     guard = NonFiniteGuard()
     callbacks = [guard, RunCheckpoint(RunFolder(folder), CheckpointConfig(every_n_steps=1), {"method": name}, guard)]
     if stop_after is not None:
@@ -152,6 +159,11 @@ def fit(name, folder, stop_after=None, resume=None):
     except Interrupt:
         return None
     return copy.deepcopy(model.state_dict()) | {"epoch": run.current_epoch, "step": run.global_step}
+
+
+def different(whole, resumed):
+    """Names of what is not the same bits in two runs."""
+    return [key for key in whole if not torch.equal(*map(torch.as_tensor, (whole[key], resumed[key])))]
 
 
 class TerminateInValidation(Callback):
@@ -196,8 +208,18 @@ def test_stopped_at_any_step_and_resumed_it_ends_bit_identical(name, tmp_path):
         assert fit(name, folder, stop_after=stop) is None
         resumed = fit(name, folder, resume=RunFolder(folder).last)
         assert resumed.keys() == whole.keys()
-        different = [key for key in whole if not torch.equal(*map(torch.as_tensor, (whole[key], resumed[key])))]
-        assert different == [], f"stopped after step {stop}"
+        assert different(whole, resumed) == [], f"stopped after step {stop}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_variant_stopped_within_an_epoch_and_resumed_ends_bit_identical(variant, tmp_path):
+    name, changes = VARIANTS[variant]
+    whole = fit(name, tmp_path / "whole", changes=changes)
+    assert fit(name, tmp_path / "r", stop_after=STEPS + 1, changes=changes) is None
+    resumed = fit(name, tmp_path / "r", resume=RunFolder(tmp_path / "r").last, changes=changes)
+    assert resumed.keys() == whole.keys()
+    assert different(whole, resumed) == []
 
 
 def test_a_learning_rate_changed_on_resuming_is_used(name, tmp_path):

@@ -2,10 +2,13 @@
 
 import pytest
 import small_methods
+import tiny_methods
 import torch
+import transcriptions
 
 from solo_frossl import distributed
 from solo_frossl.methods import METHODS, Progress
+from solo_frossl.methods.heads import ProjectorConfig
 
 STEPS = 4
 SMALLER = {
@@ -15,9 +18,13 @@ SMALLER = {
 }
 
 
+def part(x):
+    """This process's rows."""
+    return x.chunk(distributed.world_size())[distributed.rank()]
+
+
 def train(name, views):
-    """Some steps of plain SGD as DDP takes them: each process its part of the views, then the mean of gradients."""
-    rank, world = distributed.rank(), distributed.world_size()
+    """Some steps of the method as its configuration has it, on a small ViT."""
     model, _ = small_methods.build(
         name,
         *small_methods.VIT,
@@ -25,13 +32,24 @@ def train(name, views):
         "--model.projector.output=6",
         *SMALLER.get(name, []),
     )
-    model.double()
+    return steps(model.double(), views)
+
+
+def train_tiny(name):
+    """Some steps of the tiny method of a case."""
+    case = tiny_methods.CASES[name]
+    return steps(tiny_methods.build(case), [tiny_methods.images(case, step) for step in range(tiny_methods.STEPS)])
+
+
+def steps(model, views):
+    """Plain SGD as DDP takes its steps: each process its part of the views, then the mean of gradients."""
     parameters = {key: p for key, p in model.named_parameters() if p.requires_grad and "classifier" not in key}
     losses, gradients = [], []
-    for step in range(STEPS):
-        model.progress = Progress(step, steps_per_epoch=2, total_steps=STEPS)
-        torch.manual_seed(100 * step + rank)  # what is drawn must be the same on every process all the same
-        objective = model.objective([view.chunk(world)[rank] for view in views[step]])
+    for step, batch in enumerate(views):
+        model.progress = Progress(step, steps_per_epoch=2, total_steps=len(views))
+        # What is drawn must be the same on every process all the same.
+        torch.manual_seed(100 * step + distributed.rank())
+        objective = model.objective([part(view) for view in batch])
         objective.loss.backward()
         model.on_after_backward()
         losses.append(objective.loss.detach())
@@ -46,6 +64,17 @@ def train(name, views):
     return losses, gradients, model.state_dict()
 
 
+def assert_same(results, losses, gradients, state):
+    assert len({float(loss) for loss in losses}) == len(losses)
+    for other_losses, other_gradients, other_state in results:
+        torch.testing.assert_close(other_losses, losses, rtol=1e-9, atol=1e-9)
+        for (step, key, ours), (_, _, theirs) in zip(gradients, other_gradients, strict=True):
+            torch.testing.assert_close(theirs, ours, rtol=1e-9, atol=1e-9, msg=lambda m, s=step, k=key: f"{s} {k} {m}")
+        assert other_state.keys() == state.keys()
+        for key, value in state.items():
+            torch.testing.assert_close(other_state[key], value, rtol=1e-9, atol=1e-9, msg=lambda m, k=key: f"{k}: {m}")
+
+
 @pytest.fixture(scope="module")
 def views():
     """16 images a step: two views, and a third for the methods that take more."""
@@ -55,15 +84,51 @@ def views():
     return [list(three) for three in zip(*noisy, strict=True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_two_processes_are_one(gloo_pool, views, name):
     views = [step[: METHODS[name].max_views or 3] for step in views]
-    losses, gradients, state = train(name, views)
-    assert len({float(loss) for loss in losses}) == STEPS
-    for other_losses, other_gradients, other_state in gloo_pool.run(train, name, views):
-        torch.testing.assert_close(other_losses, losses, rtol=1e-9, atol=1e-9)
-        for (step, key, ours), (_, _, theirs) in zip(gradients, other_gradients, strict=True):
-            torch.testing.assert_close(theirs, ours, rtol=1e-9, atol=1e-9, msg=lambda m, s=step, k=key: f"{s} {k} {m}")
-        assert other_state.keys() == state.keys()
-        for key, value in state.items():
-            torch.testing.assert_close(other_state[key], value, rtol=1e-9, atol=1e-9, msg=lambda m, k=key: f"{k}: {m}")
+    alone = train(name, views)
+    assert_same(gloo_pool.run(train, name, views), *alone)
+
+
+@pytest.mark.parametrize("name", tiny_methods.CASES)
+def test_two_processes_are_one_in_every_case(gloo_pool, name):
+    alone = train_tiny(name)
+    assert_same(gloo_pool.run(train_tiny, name), *alone)
+
+
+# --------------------------------------------------------------------------------------------------------- shuffle-BN
+
+
+def moco_with_batch_norm():
+    """MoCo v2 with BatchNorm in its projector, which sees the images of one process at a time."""
+    projector = ProjectorConfig(hidden=4, output=3, layers=2, batch_norm=True)
+    return tiny_methods.build(tiny_methods.CASES["moco_v2"], projector=projector)
+
+
+def queue_after_a_step(views):
+    model = moco_with_batch_norm()
+    torch.manual_seed(7 + distributed.rank())
+    model.objective([part(view) for view in views])
+    return model.queue.rows
+
+
+def test_keys_are_normalised_among_the_images_that_the_shuffle_brings_together(gloo_pool):
+    views = tiny_methods.images(tiny_methods.CASES["moco_v2"], 0)
+    model = moco_with_batch_norm()
+    start = model.queue.rows.numpy()
+    torch.manual_seed(7)
+    shuffles = [torch.randperm(len(view)) for view in views]  # the first process's
+
+    def queue(orders):
+        keys = []
+        for view, order in zip(views, orders, strict=True):
+            by_process = [model.target_projector(model.target_backbone(view[rows])) for rows in order.chunk(2)]
+            keys.append(torch.cat(by_process)[order.argsort()].detach().numpy())
+        return torch.from_numpy(transcriptions.ring(start, 0, keys)[0])
+
+    expected, unshuffled = queue(shuffles), queue([torch.arange(len(view)) for view in views])
+    assert (expected - unshuffled).abs().max() > 0.1
+    for rows in gloo_pool.run(queue_after_a_step, views):
+        torch.testing.assert_close(rows, expected, rtol=1e-9, atol=1e-9)
