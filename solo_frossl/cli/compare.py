@@ -12,7 +12,7 @@ import yaml
 
 from solo_frossl.cli.config import load_yaml
 from solo_frossl.cli.errors import ConfigError, one_message
-from solo_frossl.compare import Comparison, compare_runs, read_run, write_comparison
+from solo_frossl.compare import Comparison, Run, compare_runs, read_run, write_comparison
 
 PROGRAM = "solo-frossl compare"
 
@@ -44,10 +44,10 @@ def compare(argv: Sequence[str]) -> int:
         metavar="PERCENT",
         help="accuracies to be reached; by default some round ones in the range of the runs",
     )
-    arguments = parser.parse_args(argv)
     with one_message(PROGRAM):
+        arguments = parser.parse_args(argv)
         started = time.monotonic()
-        runs = [read_run(folder, read_config(folder)) for folder in find_run_folders(arguments.runs)]
+        runs = read_runs(find_run_folders(arguments.runs))
         comparison = compare_runs(runs, arguments.epochs, arguments.reach)
         write(comparison, arguments.out)
         for run in runs:
@@ -93,6 +93,25 @@ def find_run_folders(given: Sequence[str]) -> list[Path]:
     return list(folders.values())
 
 
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """The runs in some folders; one whose configuration cannot be read is left out, with a line on standard error.
+
+    Raises:
+        ConfigError: none can be read.
+    """
+    runs, problems = [], []
+    for folder in folders:
+        try:
+            runs.append(read_run(folder, read_config(folder)))
+        except ConfigError as error:
+            problems.append(f"{error}: the run is left out")
+    if not runs:
+        raise ConfigError("\n".join(["no run can be read", *problems]))
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return runs
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """The configuration in a run folder.
 
@@ -106,6 +125,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(config, dict) or "method" not in config:
         raise ConfigError(f"{path} is no configuration of a run: it names no method")
+    if odd := [key for key in ("model", "data", "trainer") if not isinstance(config.get(key, {}), dict | None)]:
+        raise ConfigError(f"{path} is no configuration of a run: {odd[0]} has no keys but {config[odd[0]]!r}")
     return config
 
 

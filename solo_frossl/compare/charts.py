@@ -19,6 +19,8 @@ MOST_STEPS = 240
 """Points that an eigenvalue is drawn with, at most."""
 MOST_INDICES = 80
 """Eigenvalues that a whole spectrum is drawn with, at most."""
+FAR = 50
+"""How many times the smallest value of a loss and its terms the greatest is, for them to be far apart."""
 SOURCES = {
     "embeddings": "eigenvalues of the embeddings' covariance",
     "features": "eigenvalues of the features' covariance",
@@ -72,6 +74,17 @@ def chart_data(
     }
 
 
+def loss_terms(group: Group) -> list[str]:
+    """The training loss and its terms, as far as measured."""
+    return [m for m in group.metrics if m.startswith("train/") and m != "train/online_top1" and group.curves(m)]
+
+
+def far_apart(group: Group) -> bool:
+    """Whether the loss and its terms are all positive and so far apart that they want a logarithmic axis."""
+    heights = [height for metric in loss_terms(group) for height in group.band(metric).mean]
+    return bool(heights) and min(heights) > 0 and max(heights) > FAR * min(heights)
+
+
 def sorted_labels(groups: Sequence[Group]) -> list[str]:
     """Labels of groups of all datasets, each once, in the order of their methods; so the colours are given out."""
     return list(dict.fromkeys(group.label for group in sorted(groups, key=lambda group: method_order(group.row))))
@@ -92,6 +105,8 @@ def _group_data(group: Group, papers: Sequence[Published], chosen: Sequence[int]
         "stepped": {metric: data for metric in curves if (data := _statistic_over_steps(group, metric))},
         "papers": theirs,
         "saturation": _saturation(group),
+        "estimated": group.estimated,
+        "farApart": far_apart(group),
         "spectra": {source: data for source in SOURCES if (data := spectrum_over_steps(group, source))},
         "profiles": {s: data for s in ("embeddings", "features") if (data := whole_spectra(group, s, chosen))},
     }

@@ -101,9 +101,11 @@ class Comparison:
 
     Attributes:
         parts: one a dataset.
+        remarks: what a reader must know first, a sentence each.
     """
 
     parts: tuple[Part, ...]
+    remarks: tuple[str, ...] = ()
 
     @property
     def groups(self) -> list[Group]:
@@ -134,7 +136,10 @@ class Comparison:
 
 
 def compare_runs(
-    runs: Iterable[Run], epochs: Sequence[int] | None = None, reach: Sequence[float] | None = None
+    runs: Iterable[Run],
+    epochs: Sequence[int] | None = None,
+    reach: Sequence[float] | None = None,
+    remarks: Sequence[str] = (),
 ) -> Comparison:
     """Compare runs.
 
@@ -144,10 +149,12 @@ def compare_runs(
             dataset has one, else some that are spread on a logarithmic scale.
         reach: accuracies in percent to be reached. By default some round ones, above the lowest first measurement of a
             run and up to the highest of all.
+        remarks: what a reader must know first, a sentence each; they stand at the top of the page and of the Markdown.
     """
     groups = group_runs(runs)
     names = dict.fromkeys(group.dataset for group in groups)
-    return Comparison(tuple(_part(name, [g for g in groups if g.dataset == name], epochs, reach) for name in names))
+    parts = (_part(name, [g for g in groups if g.dataset == name], epochs, reach) for name in names)
+    return Comparison(tuple(parts), tuple(remarks))
 
 
 def _part(name: str, groups: list[Group], epochs: Sequence[int] | None, reach: Sequence[float] | None) -> Part:
@@ -207,25 +214,23 @@ def _chosen_epochs(papers: Sequence[Published], last: int) -> list[int]:
 
 
 def _highlights(groups: list[Group], convergence: Sequence[Convergence]) -> list[Highlight]:
-    """The best accuracies, the first at the highest value that several reach, and the highest throughput."""
+    """The best accuracies, the first at the highest value that one is surely first at, and the highest throughput."""
     found = []
     for of in convergence:
-        best = [
-            (s.mean, group.label) for group in groups if (s := spread([value for value, _ in group.best(of.metric)]))
-        ]
-        if best:
-            found.append(Highlight(f"Best {of.title}", f"{max(best)[0]:.1f} %", max(best)[1]))
+        cells = [tables.number(spread([value for value, _ in group.best(of.metric)])) for group in groups]
+        if (best := tables.best_of(cells)) is not None:
+            found.append(Highlight(f"Best {of.title}", f"{cells[best].value:.1f} %", groups[best].label))
     for of in convergence[:1]:
         for target in reversed(of.targets):
-            reached = [(g.epochs_to_reach(of.metric, target), g.label) for g in groups if g.curves(of.metric)]
-            there = sorted((spread(epochs).mean, label) for epochs, label in reached if None not in epochs)
-            if len(there) > 1:
-                found.append(Highlight(f"First at {target:g} % {of.title}", f"{there[0][0]:.1f} epochs", there[0][1]))
+            cells = [tables.epochs_until(group, of.metric, target) for group in groups]
+            if (first := tables.best_of(cells, lowest=True)) is not None:
+                value = f"{cells[first].value:.1f} epochs"
+                found.append(Highlight(f"First at {target:g} % {of.title}", value, groups[first].label))
                 break
-    speeds = [(s.mean, g.label) for g in groups if (s := spread(tables.median_speeds(g)))]
-    if len(speeds) > 1:
-        found.append(Highlight("Highest throughput", f"{max(speeds)[0]:,.0f} images/s", max(speeds)[1]))
-    return found if len(groups) > 1 else []
+    cells = [tables.number(spread(tables.median_speeds(group))) for group in groups]
+    if (best := tables.best_of(cells)) is not None:
+        found.append(Highlight("Highest throughput", f"{cells[best].value:,.0f} images/s", groups[best].label))
+    return found
 
 
 def _listed(labels: Sequence[str]) -> str:

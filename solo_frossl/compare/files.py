@@ -60,7 +60,7 @@ def tidy_csv(comparison: Comparison) -> str:
 
 
 def table_csv(table: Table) -> str:
-    """A table: unrounded numbers, else the text; standard deviations and small print in columns of their own."""
+    """A table: unrounded numbers with their signs (≤, >, ≈), else the text; deviations and notes in own columns."""
     columns: list[list[str]] = []
     for title, cells in zip(_flat_titles(table), zip(*table.rows, strict=True), strict=True):
         columns.append([title, *(_plain(cell) for cell in cells)])
@@ -77,6 +77,8 @@ def table_csv(table: Table) -> str:
 def markdown(comparison: Comparison) -> str:
     """Every table of the page as Markdown, with a line for each figure."""
     lines = [f"# {comparison.title}", "", comparison.lead]
+    for remark in comparison.remarks:
+        lines += ["", f"**{_escape(remark)}**"]
     for part in comparison.parts:
         prefix = f"{slug(part.name)}-" if len(comparison.parts) > 1 else ""
         lines += ["", f"## {part.name}"]
@@ -117,7 +119,7 @@ def _flat_titles(table: Table) -> list[str]:
 
 
 def _plain(cell: Cell) -> str:
-    return cell.text if cell.value is None else repr(cell.value)
+    return cell.text if cell.value is None else f"{cell.sign} {cell.value!r}".strip()
 
 
 def _replace(path: Path, text: str) -> Path:

@@ -1,7 +1,7 @@
 """Runs that belong together: seeds of one configuration, and what sets configurations apart."""
 
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -116,10 +116,21 @@ class Group:
         """Epochs after which each run that measured the metric is at a value; None for a run that never is."""
         return [position_to_reach(list(curve), list(curve.values()), target) for curve in self.curves(metric)]
 
+    @property
+    def estimated(self) -> bool:
+        """Whether device-seconds of its runs are estimates."""
+        return any(run.estimated for run in self.runs)
+
+    def last_seconds(self, metric: str) -> list[float]:
+        """Device-seconds after which each run measured the metric last; empty where a run does not know them."""
+        measured = [(max(curve), run.device_seconds) for run in self.runs if (curve := run.curve(metric))]
+        known = all(epoch in seconds for epoch, seconds in measured)
+        return [seconds[epoch] for epoch, seconds in measured] if known else []
+
     def seconds_to_reach(self, metric: str, target: float) -> list[float | None]:
         """Device-seconds after which each run is at a value; None for a run that never is.
 
-        Empty where a run did not measure its device-seconds.
+        Empty where a run does not know its device-seconds.
         """
         reached = []
         for run in self.runs:
@@ -231,9 +242,16 @@ def _labels(family: Sequence[Sequence[Run]]) -> list[str]:
     keys = [k for k in dict.fromkeys(k for s in settings for k in s) if len({repr(s.get(k)) for s in settings}) > 1]
     if len(keys) > 2:
         return [f"{name}: {members[0].name}" for members in family]
-    ends = [key.removesuffix(".name").rpartition(".")[2] for key in keys]
-    titles = ends if len(set(ends)) == len(ends) else keys
-    return [
-        ", ".join([name, *(f"{title} {as_yaml(s.get(key))}" for title, key in zip(titles, keys, strict=True))])
-        for s in settings
-    ]
+    titles = short_keys(keys)
+    return [", ".join([name, *(f"{titles[key]} {as_yaml(s.get(key))}" for key in keys)]) for s in settings]
+
+
+def short_keys(keys: Iterable[str]) -> dict[str, str]:
+    """Each dotted key by its end where that is clear among the others, else whole.
+
+    >>> short_keys(["model.optimizer.name", "model.lr", "model.optimizer.lr"])
+    {'model.optimizer.name': 'optimizer', 'model.lr': 'model.lr', 'model.optimizer.lr': 'model.optimizer.lr'}
+    """
+    ends = {key: key.removesuffix(".name").rpartition(".")[2] for key in keys}
+    count = Counter(ends.values())
+    return {key: end if count[end] == 1 else key for key, end in ends.items()}

@@ -61,6 +61,7 @@ def render_page(comparison: Comparison) -> str:
     now = datetime.now(UTC)
     return environment.get_template("page.html.j2").render(
         title=comparison.title,
+        remarks=comparison.remarks,
         lead=f"{comparison.lead} Read on {now:%d %B %Y} at {now:%H:%M} UTC.",
         css=Markup((templates / "page.css").read_text(encoding="utf-8")),
         js=Markup((templates / "page.js").read_text(encoding="utf-8")),

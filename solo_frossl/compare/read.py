@@ -28,6 +28,14 @@ from solo_frossl.run_files import (
 
 STATISTICS = {"condition_number": condition_number, "entropy": shannon_entropy, "effective_rank": effective_rank}
 """What is followed of the spectra of embeddings and features over the steps, beside their first eigenvalues."""
+TRAINING_IMAGES = {
+    "cifar10": 50_000,
+    "cifar100": 50_000,
+    "stl10": 105_000,
+    "tinyimagenet": 100_000,
+    "imagenet": 1_281_167,
+}
+"""Images that a run without ``data.subset`` trains on, by dataset."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,7 @@ class Run:
         device: what it trained on; empty if it does not say.
         spectrum: eigenvalues by step; None without a readable ``spectrum.bin``.
         linear: ``top1`` and ``top5`` of its linear probe, percent; empty if it was not probed.
+        processes: how many trained together.
         remarks: what a reader of its numbers should know, a sentence each.
     """
 
@@ -72,6 +81,7 @@ class Run:
     device: str = ""
     spectrum: Spectrum | None = None
     linear: Mapping[str, float] = field(default_factory=dict)
+    processes: int = 1
     remarks: tuple[str, ...] = ()
 
     @property
@@ -81,8 +91,12 @@ class Run:
 
     @property
     def row(self) -> str:
-        """Its row in the papers' tables, ``frossl_no_logs``."""
-        return row_name(self.config)
+        """Its row in the papers' tables, ``frossl_no_logs``; ``frossl_untrained``, in none, with a learning rate of 0.
+
+        All parameters but the online classifier's have this learning rate, and weight decay is multiplied by it.
+        """
+        untrained = ((self.config.get("model") or {}).get("optimizer") or {}).get("lr") == 0
+        return row_name(self.config) + ("_untrained" if untrained else "")
 
     @property
     def dataset(self) -> str:
@@ -118,9 +132,25 @@ class Run:
         return curves
 
     @cached_property
+    def epoch_seconds(self) -> dict[int, float]:
+        """Seconds of training that each epoch took, times the processes, by epochs trained.
+
+        Where an older run did not measure them, they are an estimate: the images of an epoch over images a second.
+        """
+        images = _images_of_an_epoch(self.config)
+        speeds = self.curve("images_per_second") if images else {}
+        estimates = {epoch: images * self.processes / speed for epoch, speed in speeds.items() if speed > 0}
+        return estimates | self.curve("device_seconds")
+
+    @property
+    def estimated(self) -> bool:
+        """Whether :attr:`epoch_seconds` has estimates."""
+        return bool(self.epoch_seconds.keys() - self.curve("device_seconds").keys())
+
+    @cached_property
     def device_seconds(self) -> dict[int, float]:
-        """Seconds of training since the start, times the processes, by epochs trained; up to a first epoch without."""
-        seconds = self.curve("device_seconds")
+        """:attr:`epoch_seconds` added up since the start, by epochs trained; up to a first epoch without."""
+        seconds = self.epoch_seconds
         known = [epoch for number, epoch in enumerate(sorted(seconds), start=1) if epoch == number]
         return dict(zip(known, accumulate(seconds[epoch] for epoch in known), strict=True))
 
@@ -151,8 +181,29 @@ def read_run(folder: Path, config: Mapping[str, Any]) -> Run:
         device=status.device,
         spectrum=_spectrum(folder / "spectrum.bin", remarks),
         linear=_linear(folder / "linear" / "linear.json", remarks),
+        processes=_planned_processes(config) if status.state == "unknown" else status.processes,
         remarks=tuple(remarks),
     )
+
+
+def _planned_processes(config: Mapping[str, Any]) -> int:
+    """Processes that the configuration asks for; 1 where it leaves that open."""
+    trainer = config.get("trainer") or {}
+    devices = trainer.get("devices")
+    each = len(devices) if isinstance(devices, list) else devices if isinstance(devices, int) else 1
+    return max(1, each) * (trainer.get("num_nodes") or 1)
+
+
+def _images_of_an_epoch(config: Mapping[str, Any]) -> int | None:
+    """Training images of an epoch, which has whole batches only; None where the configuration does not tell."""
+    data = config.get("data") or {}
+    subset, batch = data.get("subset"), data.get("batch_size") or 1
+    images = TRAINING_IMAGES.get(config.get("dataset")) if not data.get("class_list") else None
+    if isinstance(subset, int):
+        images = subset
+    elif images and subset is not None:
+        images = int(images * subset)
+    return images // batch * batch if images else None
 
 
 def _metrics(path: Path, remarks: list[str]) -> dict[int, dict[str, float]]:

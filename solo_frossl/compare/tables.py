@@ -2,13 +2,14 @@
 
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from solo_frossl.compare.convergence import Spread, mean_height, spread
 from solo_frossl.compare.groups import Group, differences
-from solo_frossl.compare.names import metric_name
+from solo_frossl.compare.names import method_name, metric_name
+from solo_frossl.compare.papers import schedule, shortened
 from solo_frossl.published import Published
 
 
@@ -19,6 +20,8 @@ class Cell:
     Attributes:
         text: what it shows.
         value: the number behind the text, unrounded; None for text and for what is missing.
+        sign: what stands before it: ≤ where the true number is at most the value, > where it is more, ≈ where it is
+            estimated.
         deviation: the standard deviation behind it.
         best: whether it is the best of its column.
         note: small print behind the text.
@@ -27,6 +30,7 @@ class Cell:
     text: str = ""
     value: float | None = None
     deviation: float | None = None
+    sign: str = ""
     best: bool = False
     note: str = ""
 
@@ -62,6 +66,30 @@ class Table:
 MISSING = Cell("–")
 
 
+def _table(
+    name: str,
+    caption: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Cell]],
+    spans: Sequence[tuple[str, int]] = (),
+    notes: Sequence[str] = (),
+    text_columns: int = 1,
+) -> Table:
+    """A table without the columns, after the first, that are empty in every row."""
+    kept = [i for i in range(len(columns)) if i == 0 or any(row[i].text not in ("", MISSING.text) for row in rows)]
+    ends = list(accumulate(width for _, width in spans))
+    widths = [sum(end - width <= i < end for i in kept) for (_, width), end in zip(spans, ends, strict=True)]
+    return Table(
+        name=name,
+        caption=caption,
+        columns=tuple(columns[i] for i in kept),
+        rows=tuple(tuple(row[i] for i in kept) for row in rows),
+        spans=tuple((text, width) for (text, _), width in zip(spans, widths, strict=True) if width),
+        notes=tuple(notes),
+        text_columns=sum(i < text_columns for i in kept),
+    )
+
+
 def summary_table(groups: Sequence[Group]) -> Table:
     """One row a method: seeds, epochs, accuracies, effective rank, speed."""
     measured = {metric for group in groups for metric in group.metrics}
@@ -81,7 +109,7 @@ def summary_table(groups: Sequence[Group]) -> Table:
         row += [_last(group, "spectrum/effective_rank")] if ranked else []
         row += [number(spread(median_speeds(group)), 0)] if timed else []
         rows.append(row)
-    return Table(
+    return _table(
         name="summary",
         caption="The methods side by side.",
         columns=(*columns, *others),
@@ -107,6 +135,8 @@ def accuracy_table(groups: Sequence[Group], metric: str, epochs: Sequence[int], 
         papers: tables by epoch of the same dataset and metric.
     """
     columns, spans, rows = ["method"], [("", 1)], [[Cell(group.label)] for group in groups]
+    missing = [str(epoch) for epoch in epochs if not any(group.at(metric, epoch) for group in groups)]
+    epochs = [epoch for epoch in epochs if str(epoch) not in missing]
     compared: list[int] = []
     printed = {epoch for epoch in epochs if any(_published(papers, group.row, epoch) is not None for group in groups)}
     for epoch in epochs:
@@ -119,10 +149,12 @@ def accuracy_table(groups: Sequence[Group], metric: str, epochs: Sequence[int], 
             ours = number(spread(group.at(metric, epoch)))
             row += [ours, *_beside(ours, value)] if wide else [ours]
     notes = ["Mean ± standard deviation over the seeds that have been measured after that epoch."]
+    if missing:
+        notes.append(f"No method has been measured after epoch {', '.join(missing)}.")
     if printed:
         notes += [f"Paper: {table.caption} (arXiv:{table.paper})." for table in papers]
         notes += shortened(groups, papers)
-    return Table(
+    return _table(
         name=f"accuracy-{metric.replace('/', '-')}",
         caption=f"{_capital(metric_name(metric))} after chosen epochs.",
         columns=tuple(columns),
@@ -154,7 +186,7 @@ def final_table(groups: Sequence[Group], papers: Sequence[Published]) -> Table |
                     Cell(group.label),
                     Cell(paper.table),
                     metric,
-                    Cell(_schedule(group)),
+                    Cell(schedule(group)),
                     cell,
                     *_beside(cell, value, deviation),
                 )
@@ -162,7 +194,7 @@ def final_table(groups: Sequence[Group], papers: Sequence[Published]) -> Table |
     if not rows:
         return None
     used = [paper for paper in papers if any(row[1].text == paper.table for row in rows)]
-    return Table(
+    return _table(
         name="papers-final",
         caption="The end of training beside the papers' tables.",
         columns=("method", "table", "measure", "our training", "ours", "paper", "difference"),
@@ -182,21 +214,22 @@ def reach_table(groups: Sequence[Group], metric: str, targets: Sequence[float]) 
         columns += ["epochs", f"device-{unit}"] if timed else ["epochs"]
         spans.append((f"to {target:g} %", 2 if timed else 1))
         for group, row in zip(groups, rows, strict=True):
-            row.append(_reached(group, group.epochs_to_reach(metric, target), target, metric))
+            row.append(epochs_until(group, metric, target))
             if timed:
-                scaled = [None if t is None else t / scale for t in seconds[group.label][i]]
-                row.append(_reached(group, scaled, target, metric, epochs=False))
+                row.append(_seconds_until(group, metric, target, seconds[group.label][i], scale))
     notes = [
         f"Until the {_bare(metric)} is first at or above the value, by linear interpolation between measured epochs; ≤:"
-        " it is there at the first measurement, so the true number is smaller; >: not within that many epochs."
-        " Mean ± standard deviation over seeds; where only some of the seeds get there, how many.",
+        " a seed is there at its first measurement, so the true number is smaller; >: not within that many. Mean ±"
+        " standard deviation over seeds; where only some of the seeds get there, how many. Bold: the first one there,"
+        " where that is sure.",
     ]
     if timed:
         notes.append(
             "Device-time: seconds of training, validation not counted, times the number of processes; it depends on the"
             f" machine{_machines(groups)}."
         )
-    return Table(
+        notes += _estimates(groups)
+    return _table(
         name=f"reach-{metric.replace('/', '-')}",
         caption=f"How long until a given {_bare(metric)}.",
         columns=tuple(columns),
@@ -227,22 +260,24 @@ def best_rival_table(groups: Sequence[Group], metric: str, epochs: Sequence[int]
                 row += [MISSING] * (1 + timed)
                 continue
             target, rival = found
-            cell = _reached(group, group.epochs_to_reach(metric, target), target, metric)
+            cell = epochs_until(group, metric, target)
             row.append(_against(cell, epoch, f"{target:.1f} %, {rival.label}"))
             if timed:
                 theirs = spread(
                     [run.device_seconds[epoch] / scale for run in rival.runs if epoch in run.device_seconds]
                 )
-                scaled = [None if t is None else t / scale for t in waits[group.label, epoch]]
-                cell = _reached(group, scaled, target, metric, epochs=False)
+                cell = _seconds_until(group, metric, target, waits[group.label, epoch], scale)
                 row.append(_against(cell, theirs.mean, f"rival {theirs.mean:,.1f}") if theirs else cell)
-    return Table(
+    return _table(
         name=f"best-rival-{metric.replace('/', '-')}",
         caption=f"How long until the {_bare(metric)} that the best rival has after a chosen epoch.",
         columns=tuple(columns),
         rows=tuple(map(tuple, rows)),
         spans=tuple(spans) if timed else (),
-        notes=("Small print: the accuracy to reach and the rival that has it. Bold: before the rival.",),
+        notes=(
+            "Small print: the accuracy to reach and the rival that has it. Bold: before the rival.",
+            *(_estimates(groups) if timed else []),
+        ),
     )
 
 
@@ -258,10 +293,9 @@ def rivals_table(groups: Sequence[Group], metric: str, epoch: int) -> Table:
             if rival is group or not group.curves(metric):
                 row.append(Cell("·" if rival is group else "–"))
                 continue
-            reached = _reached(group, group.epochs_to_reach(metric, target), target, metric)
-            row.append(_against(reached, epoch))
+            row.append(_against(epochs_until(group, metric, target), epoch))
         rows.append(tuple(row))
-    return Table(
+    return _table(
         name=f"rivals-{metric.replace('/', '-')}-epoch-{epoch}",
         caption=f"Epochs until the {_bare(metric)} that a rival has after epoch {epoch}.",
         columns=("method", *(rival.label for rival in rivals)),
@@ -284,7 +318,7 @@ def area_table(groups: Sequence[Group], metric: str, epochs: Sequence[int]) -> T
         rows.append(row)
     starts = {min(curve) for group in groups for curve in group.curves(metric)}
     later = f" (the first measured epoch, {' or '.join(map(str, sorted(starts)))})" if starts - {1} else ""
-    return Table(
+    return _table(
         name=f"area-{metric.replace('/', '-')}",
         caption=f"Area under the curve of the {_bare(metric)}.",
         columns=("method", *(f"epochs 1 to {epoch}" for epoch in epochs)),
@@ -300,17 +334,17 @@ def speed_table(groups: Sequence[Group]) -> Table:
     """Images a second, device-seconds an epoch, and how they compare with the slowest method."""
     speeds = {group.label: spread(median_speeds(group)) for group in groups}
     slowest = min((s.mean for s in speeds.values() if s), default=1.0)
-    seconds = {g.label: spread([statistics.median(c.values()) for c in g.curves("device_seconds")]) for g in groups}
+    seconds = {group.label: spread(_median_seconds(group)) for group in groups}
     timed, known = any(seconds.values()), any(_devices(group) for group in groups)
     rows = []
     for group in groups:
         speed = speeds[group.label]
         ratio = Cell(f"{speed.mean / slowest:.2f}", speed.mean / slowest) if speed else MISSING
         row = [Cell(group.label), number(speed, 0), ratio]
-        row += [number(seconds[group.label])] if timed else []
+        row += [_signed(number(seconds[group.label]), estimate=group.estimated)] if timed else []
         row += [Cell(", ".join(_devices(group)) or "–")] if known else []
         rows.append(tuple(row))
-    return Table(
+    return _table(
         name="speed",
         caption="Images a second.",
         columns=(
@@ -323,8 +357,18 @@ def speed_table(groups: Sequence[Group]) -> Table:
             "Median over epochs, mean ± standard deviation over seeds; training only. An image counts once, however"
             " many views are made of it. Comparable only between runs that had the same machine to"
             f" themselves{_machines(groups)}.",
+            *_estimates(groups),
         ),
     )
+
+
+SATURATION = (
+    "Saturation: the first step at which the 14th eigenvalue, as a running median of 5 checks, is within 10 % of its"
+    " level (its median over the last fifth of the steps so far) and after which it is never again off by more than"
+    " 50 %; only where it has risen to the level from less than half of it and has been there for a fifth of the steps"
+    " (solo_frossl.spectrum.saturation_step)."
+)
+"""What :func:`solo_frossl.spectrum.saturation_step` does, for a reader of the page."""
 
 
 def spectrum_table(groups: Sequence[Group]) -> Table | None:
@@ -349,39 +393,49 @@ def spectrum_table(groups: Sequence[Group]) -> Table | None:
     columns = ("method", "epoch", *(title for _, title, _ in statistics), "14th saturates at step")
     lowest = [i for i, title in enumerate(columns) if title in ("condition number", "14th saturates at step")]
     highest = [i for i, title in enumerate(columns) if title in ("entropy (nats)", "effective rank", "RankMe")]
-    return Table(
+    return _table(
         name="spectrum",
         caption="The spectrum of the embeddings' covariance at the end.",
         columns=columns,
         rows=mark_best(mark_best(rows, highest), lowest, lowest=True),
         notes=(
             "Condition number: first over 14th eigenvalue. Entropy: Shannon entropy of the eigenvalues divided by their"
-            " sum; effective rank: its exponential. Saturation: the step from which the 14th eigenvalue stays within a"
-            " tenth of its last value (solo_frossl.spectrum.saturation_step). Mean ± standard deviation over seeds,"
-            " after the last epoch that all seeds have.",
+            " sum; effective rank: its exponential. Mean ± standard deviation over seeds, after the last epoch that all"
+            " seeds have.",
+            SATURATION,
         ),
     )
 
 
 def differences_table(groups: Sequence[Group]) -> Table | None:
     """Keys of the configuration that not all methods have the same value of; None if there is none."""
-    found = differences(groups)
+    found, many = differences(groups), len(groups) > 3
     if not found:
         return None
-    rows = []
+    families: dict[str, list[str]] = {}
+    for group in groups:
+        families.setdefault(str(group.runs[0].config["method"]), []).append(group.label)
+    rows, own = [], 0
     for key, shared, values in found:
+        having = {label for _, labels in values for label in labels}
+        if many and not shared and any(having <= set(labels) for labels in families.values()):
+            own += 1
+            continue
         most = max(len(labels) for _, labels in values)
         said = []
         for value, labels in values:
-            usual = shared and len(labels) == most > len(groups) / 2 and len(groups) > 3
-            said.append(f"{value} ({'the others' if usual else ', '.join(labels)})")
+            usual = shared and len(labels) == most > len(groups) / 2 and many
+            said.append(f"{value} ({'the others' if usual else _listed(labels, families)})")
         rows.append((Cell(key), Cell("all" if shared else "some"), Cell("; ".join(said))))
-    return Table(
+    return _table(
         name="differences",
         caption="What the configurations differ in.",
         columns=("key", "have it", "values"),
         rows=tuple(rows),
-        notes=("Left out: seeds, names, paths, devices, and what is only watched.",),
+        notes=(
+            "Left out: seeds, names, paths, devices, and what is only watched.",
+            *([f"Left out too: {own} settings that only one method has: see the configurations."] if own else []),
+        ),
         text_columns=3,
     )
 
@@ -403,7 +457,7 @@ def runs_table(groups: Sequence[Group]) -> Table:
                     Cell("; ".join(run.remarks)),
                 )
             )
-    return Table(
+    return _table(
         name="runs",
         caption="The runs.",
         columns=("run", "method", "seed", "epochs", "state", "device", "remarks"),
@@ -429,17 +483,28 @@ def number(value: Spread | None, digits: int = 1) -> Cell:
 def mark_best(
     rows: Sequence[Sequence[Cell]], columns: Sequence[int], lowest: bool = False
 ) -> tuple[tuple[Cell, ...], ...]:
-    """The rows with the highest (or lowest) value of each given column marked, where one alone has it."""
+    """The rows with the highest (or lowest) value of each given column marked, where :func:`best_of` knows it."""
     marked = [list(row) for row in rows]
     for column in columns:
-        values = [row[column].value for row in rows if row[column].value is not None]
-        if len(values) < 2:
-            continue
-        best = min(values) if lowest else max(values)
-        for row in marked if values.count(best) == 1 else []:
-            if row[column].value == best:
-                row[column] = replace(row[column], best=True)
+        if (best := best_of([row[column] for row in rows], lowest)) is not None:
+            marked[best][column] = replace(marked[best][column], best=True)
     return tuple(tuple(row) for row in marked)
+
+
+def best_of(cells: Sequence[Cell], lowest: bool = False) -> int | None:
+    """Which cell of a column has the highest (or lowest) value; None where that is not sure.
+
+    It is not sure where several have it, where fewer than half of the cells have a number, where a number that is only
+    known to be at most its value (≤) is among them, or one that is only known to be more (>) than less than the best.
+    """
+    known = [cell for cell in cells if cell.value is not None]
+    exact = [cell.value for cell in known if ">" not in cell.sign]
+    if len(known) < 2 or 2 * len(known) < len(cells) or not exact or any("≤" in cell.sign for cell in known):
+        return None
+    best = min(exact) if lowest else max(exact)
+    if exact.count(best) > 1 or any(">" in cell.sign and cell.value < best for cell in known):
+        return None
+    return next(i for i, cell in enumerate(cells) if cell.value == best and ">" not in cell.sign)
 
 
 def time_unit(seconds: Sequence[float]) -> tuple[float, str]:
@@ -450,31 +515,6 @@ def time_unit(seconds: Sequence[float]) -> tuple[float, str]:
     """
     longest = max(seconds, default=0.0)
     return (1.0, "seconds") if longest < 600 else (60.0, "minutes") if longest < 36000 else (3600.0, "hours")
-
-
-def shortened(groups: Sequence[Group], papers: Sequence[Published]) -> list[str]:
-    """How each method was trained where that is less than a paper's table asks for, a sentence each."""
-    longest = max((epoch for paper in papers for epoch in paper.epochs), default=0)
-    sentences = []
-    for group in groups:
-        run = group.runs[0]
-        small = (run.config.get("data") or {}).get("subset") is not None
-        if any(group.row in paper.values for paper in papers) and (small or (run.planned or longest) < longest):
-            sentences.append(f"Not the paper's training: {group.label}, {_schedule(group)}.")
-    return sentences
-
-
-def _schedule(group: Group) -> str:
-    """How long and on what a group was trained: ``10 of 100 epochs, subset 6400, batch 256``."""
-    run = group.runs[0]
-    data = run.config.get("data") or {}
-    of = f" of {run.planned}" if run.planned and run.planned != group.epochs else ""
-    parts = [f"{group.epochs}{of} epoch{'s' if (run.planned or group.epochs) != 1 else ''}"]
-    if (subset := data.get("subset")) is not None:
-        parts.append(f"{subset:g} of the images" if isinstance(subset, float) else f"{subset:,} images")
-    if (batch := data.get("batch_size")) is not None:
-        parts.append(f"batch {batch}")
-    return ", ".join(parts)
 
 
 def _beside(ours: Cell, value: float | None, deviation: float | None = None) -> tuple[Cell, Cell]:
@@ -523,19 +563,52 @@ def _best(group: Group, metric: str) -> Cell:
     return replace(number(spread([value for value, _ in best])), note=f"epoch {where}" if epochs else "")
 
 
-def _reached(group: Group, reached: Sequence[float | None], target: float, metric: str, epochs: bool = True) -> Cell:
-    """A cell of how long it took; ``reached`` has a number, or None, for each seed."""
-    curves = group.curves(metric)
-    if not reached or not curves:
+def epochs_until(group: Group, metric: str, target: float) -> Cell:
+    """How many epochs the seeds need to reach a value."""
+    within = min((max(curve) for curve in group.curves(metric)), default=0)
+    return _until(group, metric, target, group.epochs_to_reach(metric, target), Cell(f"{within:,}", within))
+
+
+def _seconds_until(group: Group, metric: str, target: float, seconds: Sequence[float | None], scale: float) -> Cell:
+    """How long the seeds need to reach a value, in a unit of so many seconds."""
+    scaled = [None if s is None else s / scale for s in seconds]
+    within = min(group.last_seconds(metric), default=0.0) / scale
+    return _until(group, metric, target, scaled, Cell(f"{within:,.1f}", within), group.estimated)
+
+
+def _until(
+    group: Group, metric: str, target: float, reached: Sequence[float | None], within: Cell, estimate: bool = False
+) -> Cell:
+    """A cell of how long it took: ``reached`` by each seed, or None, for at least ``within``."""
+    if not reached:
         return MISSING
     there = [r for r in reached if r is not None]
     if not there:
-        return Cell(f"> {max(max(curve) for curve in curves)}" if epochs else "–")
+        return _signed(within, ">", estimate)
     if len(there) < len(reached):
         return Cell(f"{len(there)} of {len(reached)} seeds")
-    cell = number(spread(there))
-    at_once = all(curve[min(curve)] >= target for curve in curves)
-    return replace(cell, text=f"≤ {cell.text}") if at_once else cell
+    at_once = any(curve[min(curve)] >= target for curve in group.curves(metric))
+    return _signed(number(spread(there)), "≤" if at_once else "", estimate)
+
+
+def _signed(cell: Cell, sign: str = "", estimate: bool = False) -> Cell:
+    """A number with its sign before it; nothing is put before what is missing."""
+    sign = f"{sign} {'≈' if estimate else ''}".strip()
+    return replace(cell, text=f"{sign} {cell.text}", sign=sign) if sign and cell.value is not None else cell
+
+
+def _estimates(groups: Sequence[Group]) -> list[str]:
+    said = "≈: estimated from the images of an epoch and images a second, as not every run measured its device-seconds."
+    return [said] if any(group.estimated for group in groups) else []
+
+
+def _listed(labels: Sequence[str], families: Mapping[str, Sequence[str]]) -> str:
+    """Labels; those of one method, where there are several and all are meant, by its name alone."""
+    said = []
+    for method, family in families.items():
+        meant = [label for label in labels if label in family]
+        said += [method_name(method)] if 1 < len(family) == len(meant) else meant
+    return " · ".join(said)  # labels have commas
 
 
 def _best_rival(group: Group, groups: Sequence[Group], metric: str, epoch: int) -> tuple[float, Group] | None:
@@ -546,11 +619,15 @@ def _best_rival(group: Group, groups: Sequence[Group], metric: str, epoch: int) 
 
 def _against(ours: Cell, rival: float, note: str = "") -> Cell:
     """A duration beside the rival's."""
-    return replace(ours, best=ours.value is not None and ours.value < rival, note=note)
+    return replace(ours, best=ours.value is not None and ">" not in ours.sign and ours.value < rival, note=note)
 
 
 def median_speeds(group: Group) -> list[float]:
     return [statistics.median(curve.values()) for curve in group.curves("images_per_second")]
+
+
+def _median_seconds(group: Group) -> list[float]:
+    return [statistics.median(seconds.values()) for run in group.runs if (seconds := run.epoch_seconds)]
 
 
 def _devices(group: Group) -> list[str]:

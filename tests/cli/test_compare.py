@@ -5,7 +5,7 @@ import os
 import pytest
 from made_up_runs import write_run
 
-from solo_frossl.cli.compare import compare, find_run_folders
+from solo_frossl.cli.compare import compare, find_run_folders, read_runs
 
 
 @pytest.fixture
@@ -58,7 +58,19 @@ def test_what_is_no_run_is_named(runs, capsys):
 def test_a_configuration_that_is_none_is_named(runs, capsys, text):
     path = runs / "frossl-seed0" / "config.yaml"
     path.write_text(text, encoding="latin-1")
-    assert str(path) in refused(capsys, runs)
+    assert str(path) in refused(capsys, path.parent)
+
+
+@pytest.mark.parametrize("text", ["a: [", "method: frossl\ntrainer: 3\n"])
+def test_a_run_with_an_unreadable_configuration_is_left_out(runs, capsys, text):
+    path = runs / "frossl-seed0" / "config.yaml"
+    path.write_text(text)
+    assert [run.name for run in read_runs(find_run_folders([str(runs)]))] == ["simclr-seed0"]
+    said = capsys.readouterr().err
+    assert str(path) in said
+    assert "the run is left out" in said
+    (runs / "simclr-seed0" / "config.yaml").write_text("a: [")
+    assert "no run can be read" in refused(capsys, runs)
 
 
 @pytest.mark.parametrize(

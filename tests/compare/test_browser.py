@@ -6,7 +6,7 @@ import zlib
 import pytest
 import yaml
 from browser import chromium, find_chromium
-from made_up_runs import config, write_run
+from made_up_runs import config, write_run, write_spectra
 
 from solo_frossl.compare import compare_runs, read_run
 from solo_frossl.compare.page import render_page
@@ -17,6 +17,8 @@ pytestmark = [
     pytest.mark.skipif(PROGRAM is None, reason="no Chromium or Chrome here (Debian: apt-get install chromium)"),
 ]
 FIRST = ".chart .plot"
+DRAWN = """document.readyState === 'complete' && document.querySelectorAll('.chart').length > 0
+    && [...document.querySelectorAll('.chart')].every(c => c.querySelector('.main-svg') !== null)"""
 LINES = f"document.querySelectorAll('{FIRST}')[0].data.filter(t => t.meta?.curve).length"
 
 
@@ -61,7 +63,7 @@ def browser(process, file):
     process.resize(1400, 900)
     process.open(file)
     process.middle(FIRST)
-    process.wait(f"document.querySelector('{FIRST} .main-svg') !== null")
+    process.wait(DRAWN)
     yield process
     process.run("0")  # what was said so far is read with the answer
     assert process.errors == []
@@ -276,14 +278,83 @@ def test_print_has_every_figure_whole_and_on_white(browser):
     assert browser.run(f"document.querySelector('{FIRST}').layout.font.color") != "#1a1d21"
 
 
-def test_tables_of_many_methods_fit_on_paper(process, many):
-    process.resize(int(186 / 25.4 * 96), 900)
-    process.open(many)
-    process.call("Emulation.setEmulatedMedia", media="print")
-    too_wide = (
-        "[...document.querySelectorAll('table')].filter(t => t.offsetParent && t.scrollWidth > innerWidth).length"
-    )
-    assert process.run("document.querySelectorAll('table.wide').length") >= 2
-    assert process.run(too_wide) == 0
+TOO_WIDE = """[...document.querySelectorAll('table')].filter(t => t.offsetParent)
+    .filter(t => t.offsetWidth > Math.min(innerWidth, t.parentElement.clientWidth)).map(t => t.id)"""
+LINES_OF_NAMES = """[...document.querySelectorAll('tbody th')].filter(t => t.offsetParent).map(t => {
+    const range = document.createRange();
+    range.selectNodeContents([...t.childNodes].find(n => n.nodeType === 3));
+    return new Set([...range.getClientRects()].map(r => Math.round(r.top))).size; })"""
+
+
+@pytest.fixture
+def on_paper(process):
+    """Opens a page as it is printed on A4."""
+
+    def open_page(page):
+        process.resize(int(186 / 25.4 * 96), 900)
+        process.call("Emulation.setEmulatedMedia", media="print")
+        process.open(page)
+
+    yield open_page
     process.call("Emulation.setEmulatedMedia", media="")
-    assert process.run(too_wide) > 0
+
+
+@pytest.mark.parametrize("page", ["file", "many"])
+def test_tables_fit_on_paper_and_names_take_few_lines(process, on_paper, request, page):
+    on_paper(request.getfixturevalue(page))
+    assert process.run("document.querySelectorAll('table.wide').length") >= 1
+    assert process.run(TOO_WIDE) == []
+    lines = process.run(LINES_OF_NAMES)
+    assert len(lines) > 20
+    assert 1 <= max(lines) <= 3
+
+
+def test_curves_have_their_legend_on_paper_and_only_there(process, on_paper, file):
+    shown = "[...document.querySelectorAll('.key')].map(k => [k.closest('.chart').dataset.kind, k.clientHeight > 0])"
+    on_paper(file)
+    keys = process.run(shown)
+    assert {kind for kind, visible in keys if visible} == {"curves", "profile"}
+    assert not [kind for kind, visible in keys if not visible and kind in ("curves", "profile")]
+    process.call("Emulation.setEmulatedMedia", media="")
+    assert not any(visible for _, visible in process.run(shown))
+
+
+def test_tables_of_many_methods_fit_a_wide_window(process, many):
+    process.resize(1400, 900)
+    process.open(many)
+    assert process.run("document.querySelectorAll('table.crowded').length") >= 2
+    assert process.run(TOO_WIDE) == []
+
+
+def test_figures_are_drawn_without_being_looked_at(process, file):
+    process.resize(1400, 900)
+    process.open(file)
+    process.wait(DRAWN)
+    assert process.run("scrollY") == 0
+
+
+def test_a_choice_is_as_wide_as_its_longest_text(browser):
+    cut = """[...document.querySelectorAll('.two select')].filter(s => {
+        const whole = s.cloneNode(true);
+        whole.style.cssText = 'position: absolute; max-width: none';
+        s.parentElement.append(whole);
+        const width = whole.offsetWidth;
+        whole.remove();
+        return s.offsetWidth < width; }).length"""
+    assert browser.run("document.querySelectorAll('.two select').length") >= 8
+    assert browser.run(cut) == 0
+
+
+def test_a_single_epoch_and_step_have_an_axis_of_their_own(process, tmp_path):
+    folder = write_run(tmp_path / "run", epochs=1, spectra=False)
+    write_spectra(folder / "spectrum.bin", steps=5, every=5, steps_an_epoch=40)
+    page = tmp_path / "index.html"
+    page.write_text(render_page(compare_runs([read_run(folder, config("frossl", 0, 1))])))
+    process.resize(1400, 900)
+    process.open(page)
+    for kind, tick in (("curves", "1"), ("spectrum", "0"), ("loss", "1")):
+        process.wait(f"document.querySelector('[data-kind={kind}] .main-svg') !== null")
+        ticks = f"document.querySelector('[data-kind={kind}] .plot').querySelectorAll('.xtick text')"
+        assert process.run(f"[...{ticks}].map(t => t.textContent)") == [tick]
+        points = f"document.querySelectorAll('[data-kind={kind}] .point').length"
+        assert process.run(points) > 0

@@ -23,6 +23,12 @@ TABLE = Table(
     spans=(("", 1), ("epoch 3", 2)),
     notes=("A note.",),
 )
+BOUNDS = Table(
+    name="bounds",
+    caption="Bounds.",
+    columns=("method", "epochs"),
+    rows=((Cell("a"), Cell("≤ 1.0", 1.04, sign="≤")), (Cell("b"), Cell("> 5", 5, sign=">")), (Cell("c"), Cell("–"))),
+)
 
 
 def compared(folder):
@@ -79,6 +85,22 @@ def test_a_table_as_csv_has_unrounded_numbers():
         "a|b_c,1.234,0.1,2.0,epoch 3\n"
         "d,–,,> 5,\n"
     )
+
+
+def test_a_table_as_csv_keeps_the_signs_of_bounds():
+    assert table_csv(BOUNDS) == "method,epochs\na,≤ 1.04\nb,> 5\nc,–\n"
+
+
+def test_remarks_stand_at_the_top_of_the_markdown(runs):
+    comparison = compared(runs)
+    said = compare_runs(comparison.runs, remarks=["Table 3 of a paper.", "Trained on_another dataset."])
+    assert markdown(said).splitlines()[2:7] == [
+        comparison.lead,
+        "",
+        "**Table 3 of a paper.**",
+        "",
+        "**Trained on\\_another dataset.**",
+    ]
 
 
 def test_the_markdown_has_every_table(runs):

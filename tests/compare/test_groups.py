@@ -59,6 +59,13 @@ def test_what_changes_learning_makes_another_group_that_says_so(change, said):
     assert groups[1].label == said
 
 
+def test_a_learning_rate_of_0_is_untrained_and_has_no_row_in_the_papers():
+    still = run("b", model__optimizer={"name": "lars", "lr": 0.0})
+    assert [group.label for group in group_runs([run("a"), still])] == ["FroSSL", "FroSSL (untrained)"]
+    (alone,) = group_runs([still])
+    assert (alone.label, alone.row) == ("FroSSL (untrained)", "frossl_untrained")
+
+
 def test_many_differences_are_named_by_the_run():
     other = run("short", data__batch_size=1, trainer__max_epochs=2, data__subset=3)
     assert [group.label for group in group_runs([run("long"), other])] == ["FroSSL: long", "FroSSL: short"]

@@ -220,6 +220,35 @@ def test_every_figure_and_table_can_be_reached_and_is_named(page):
     assert not [a for elements in page.tags.values() for a in elements if "onclick" in a]
 
 
+def test_remarks_stand_above_everything(tmp_path):
+    run = read_run(write_run(tmp_path / "a"), config("frossl", 0, 12))
+    text = " ".join(Page(render_page(compare_runs([run], remarks=["Trained on <other> images."]))).text)
+    assert text.index("Trained on <other> images.") < text.index("Summary")
+
+
+def test_terms_that_lie_far_apart_are_the_same_for_page_and_figures(tmp_path):
+    terms = {"near": (1.0, 40.0), "far": (1.0, 60.0), "signed": (-1.0, 1000.0)}
+    folders = [write_run(tmp_path / name, name, epochs=2, spectra=False) for name in terms]
+    for folder, (loss, term) in zip(folders, terms.values(), strict=True):
+        write_csv(folder / "metrics.csv", {e: {"train/loss": loss, "train/term": term} for e in range(2)})
+    data = chart_data(compared(*folders).groups, [], {"STL-10": [2]})
+    far = {data["methods"][group["method"]]["label"]: group["farApart"] for group in data["datasets"]["STL-10"]}
+    assert far == {"near": False, "far": True, "signed": False}
+
+
+def test_highlights_name_no_first_that_is_not_sure(tmp_path):
+    rows = {"frossl": [30.0, 35.0], "simclr": [10.0, 40.0], "byol": [10.0, 20.0]}
+    for name, values in rows.items():
+        folder = write_run(tmp_path / name, name, epochs=2, spectra=False)
+        write_csv(folder / "metrics.csv", {e: {"online/top1": value} for e, value in enumerate(values)})
+    folders = [tmp_path / name for name in rows]
+    (part,) = compared(*folders, reach=[25.0]).parts
+    assert [h.title for h in part.highlights] == ["Best online top-1"]  # FroSSL was at 25 before it was measured
+    (part,) = compared(*folders, reach=[25.0, 32.0]).parts
+    assert part.highlights[1].label == "FroSSL"
+    assert part.highlights[1].title == "First at 32 % online top-1"
+
+
 def test_names_cannot_break_the_page(tmp_path):
     folder = write_run(tmp_path / "<b>&run", "my.module.<script>alert(1)</script>")
     page = Page(render_page(compared(folder)))

@@ -86,9 +86,36 @@ def test_an_older_run_is_finished_when_its_last_epoch_is_there(tmp_path):
 
 def test_device_seconds_end_at_the_first_epoch_without(tmp_path):
     rows = metrics("frossl", 0, 5)
-    del rows[2]["device_seconds"]
+    del rows[2]["device_seconds"], rows[2]["images_per_second"]
     write_csv(tmp_path / "metrics.csv", rows)
-    assert read(tmp_path).device_seconds == {1: 100.0, 2: 200.0}
+    run = read(tmp_path)
+    assert run.device_seconds == {1: 100.0, 2: 200.0}
+    assert not run.estimated
+
+
+@pytest.mark.parametrize(
+    ("data", "dataset", "trainer", "seconds"),
+    [
+        ({"subset": 1000}, "folder", {}, 768 / 50),  # whole batches of 256
+        ({"subset": 1000}, "folder", {"devices": 2}, 2 * 768 / 50),
+        ({"subset": 1000}, "folder", {"devices": [0, 3], "num_nodes": 2}, 4 * 768 / 50),
+        ({"subset": 1000}, "folder", {"devices": "auto"}, 768 / 50),
+        ({"subset": 0.1}, "stl10", {}, 10496 / 50),
+        ({}, "cifar10", {}, 49920 / 50),
+        ({}, "folder", {}, None),
+        ({"class_list": "some.txt"}, "imagenet", {}, None),
+    ],
+)
+def test_device_seconds_are_estimated_where_the_images_of_an_epoch_are_known(tmp_path, data, dataset, trainer, seconds):
+    write_csv(tmp_path / "metrics.csv", {0: {"images_per_second": 50.0}, 1: {"device_seconds": 7.0}})
+    run = read(tmp_path, dataset=dataset, data={"batch_size": 256, **data}, trainer=trainer)
+    assert run.device_seconds == ({} if seconds is None else {1: seconds, 2: seconds + 7})
+    assert run.estimated == (seconds is not None)
+
+
+def test_processes_are_those_that_the_run_says(tmp_path):
+    write_status(RunFolder(tmp_path), RunStatus("finished", processes=4))
+    assert read(tmp_path, trainer={"devices": 2}).processes == 4
 
 
 def test_the_spectrum_has_the_first_eigenvalues_of_every_check_and_all_after_each_epoch(tmp_path):

@@ -35,7 +35,7 @@
       tickcolor: css("--line"), exponentformat: "power", minorloglabels: "none",
     };
     return {
-      width: box.clientWidth, height, autosize: false, showlegend: false, hovermode: "x", dragmode: "zoom", meta: { tip },
+      width: box.clientWidth, height, autosize: false, showlegend: false, hovermode: "x", hoverdistance: -1, dragmode: "zoom", meta: { tip },
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 48, r: 10, t: 28, b: 40 },
       font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: css("--ink") },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: css("--soft"), activecolor: css("--accent") },
@@ -92,11 +92,12 @@
     tip.style.top = `${Math.max(4, Math.min(plot.top + 30, innerHeight - tip.offsetHeight - 4))}px`;
   }
 
-  // An axis of epochs has whole numbers.
-  const epochAxis = (traces, log, wide) => {
-    const last = Math.max(0, ...traces.flatMap((t) => t.x));
-    const few = !log && last <= (wide ? 12 : 6);
-    return { type: log ? "log" : "linear", tickformat: "~r", ...(few ? { dtick: 1 } : { nticks: wide ? 10 : 6 }) };
+  // An axis of epochs or steps has whole numbers; of a single one, only that.
+  const wholeAxis = (traces, log, wide, tickformat = "~r") => {
+    const at = [...new Set(traces.flatMap((t) => t.x))];
+    if (at.length === 1) return { type: "linear", tickformat, tickvals: at, range: [at[0] - 1, at[0] + 1] };
+    const few = !log && Math.max(0, ...at) <= (wide ? 12 : 6);
+    return { type: log ? "log" : "linear", tickformat, ...(few ? { dtick: 1 } : { nticks: wide ? 10 : 6 }) };
   };
 
   const places = { epochs: ["epochs trained", "epoch"], seconds: ["device-seconds of training", "device-seconds"], steps: ["steps", "step"] };
@@ -121,7 +122,7 @@
       }
       traces.push({
         x: position, y: curve.mean, name: method.label, mode: position.length > 40 ? "lines" : "lines+markers", line,
-        marker: { size: 6, symbol: method.marker }, meta: { method: group.method, curve: true },
+        marker: { size: 6, symbol: method.marker }, meta: { method: group.method, curve: true, estimated: group.estimated },
         customdata: curve.epochs, hoverinfo: "none",
         text: curve.mean.map((mean, i) => readable(mean, metric)
           + (curve.low && curve.count[i] > 1 ? ` (${readable(curve.low[i], metric)} to ${readable(curve.high[i], metric)}, ${curve.count[i]} seeds)` : "")
@@ -139,13 +140,17 @@
     const box = figure.querySelector(".plot");
     const [title, head] = places[x];
     plot(box, traces, layout(box, 340, head,
-      x === "epochs" ? { title, ...epochAxis(traces, logx, true) } : { title, type: logx ? "log" : "linear", tickformat: "~s" },
+      { title, ...wholeAxis(traces, logx, true, x === "epochs" ? "~r" : "~s") },
       { title: DATA.metrics[metric], type: logy ? "log" : "linear" },
       { hovermode: x === "seconds" ? "closest" : "x" }));
     say(box, `${DATA.metrics[metric]} by ${title}, ${traces.filter((t) => t.meta?.curve).length} methods`);
     figure.querySelector("figcaption").firstChild.textContent = capital(DATA.metrics[metric]) + " ";
-    warn(figure, lacking ? `${lacking} of the methods have not measured this by ${places[x][0]}.`
-      : traces.length ? "" : off.size ? "All methods that measured this are switched off." : "Nothing measured.");
+    const estimated = x === "seconds" ? traces.filter((t) => t.meta?.estimated).map((t) => t.name) : [];
+    warn(figure, [
+      lacking ? `${lacking} of the methods have not measured this by ${places[x][0]}.` : "",
+      estimated.length ? `Estimated from images a second: ${estimated.join("; ")}.` : "",
+      lacking || traces.length ? "" : off.size ? "All methods that measured this are switched off." : "Nothing measured.",
+    ].join(" ").trim());
     fillValues(figure, traces, x);
   }
 
@@ -223,8 +228,7 @@
         name.append(small);
       }
       plot(box, traces, layout(box, height, bySteps ? "step" : "epoch",
-        bySteps ? { title: "step", type: logx ? "log" : "linear", tickformat: "~s", nticks: 6 }
-          : { title: "epochs trained", ...epochAxis(traces, logx, false) },
+        { title: bySteps ? "step" : "epochs trained", ...wholeAxis(traces, logx, false, bySteps ? "~s" : "~r") },
         { title: relative ? "share of the first" : source === "alignment" ? "alignment" : "eigenvalue", type: logy ? "log" : "linear" },
         { shapes }), false);
       say(box, `${DATA.sources[source]}, ${DATA.methods[group.method].label}, the first ${traces.length} over ${bySteps ? "the steps" : "the epochs"}`);
@@ -245,10 +249,9 @@
           : { color: DATA.terms[dark() ? "dark" : "light"][i % DATA.terms.light.length], width: 1.8, dash: ["dash", "dot", "dashdot"][i % 3] },
       }));
       const heights = traces.flatMap((t) => t.y).filter((v) => v !== null);
-      const positive = heights.every((v) => v > 0);
-      const log = positive && (y === "log" || (y === "auto" && Math.max(...heights) > 50 * Math.min(...heights)));
+      const log = y === "auto" ? group.farApart : y === "log" && heights.every((v) => v > 0);
       plot(box, traces, layout(box, height, "epoch",
-        { title: "epochs trained", ...epochAxis(traces, logx, false) },
+        { title: "epochs trained", ...wholeAxis(traces, logx, false) },
         { type: log ? "log" : "linear" },
         { showlegend: true, legend: { orientation: "h", y: 1, yanchor: "bottom", x: 0, font: { size: 12 } }, margin: { l: 48, r: 10, t: 30, b: 40 } }), false);
       say(box, `training loss and its terms by epoch, ${DATA.methods[group.method].label}`);
@@ -338,7 +341,7 @@
 
   const redraw = () => charts.filter((chart) => chart.drawn).forEach(draw);
 
-  // Figures are drawn as they come near the window, and all before printing.
+  // Figures are drawn as they come near the window, the rest when the browser has nothing else to do, and all before printing.
   const near = new IntersectionObserver((entries) => {
     for (const entry of entries) {
       const chart = charts.find((c) => c.figure === entry.target);
@@ -363,6 +366,15 @@
     resized.observe(figure);
   }
 
+  const whenIdle = (task) => (window.requestIdleCallback ? requestIdleCallback(task, { timeout: 1000 }) : setTimeout(task, 100));
+  function drawRest() {
+    const chart = charts.find((c) => !c.drawn);
+    if (!chart) return;
+    draw(chart);
+    whenIdle(drawRest);
+  }
+  addEventListener("load", () => whenIdle(drawRest));
+
   // Theme: the system's until the button says otherwise.
   const themeButton = document.getElementById("theme");
   function showTheme() {
@@ -379,8 +391,8 @@
   showTheme();
 
   // The legend: one for all figures; what is jumped to stands below it.
-  const bar = document.querySelector(".bar");
-  new ResizeObserver(() => root.style.setProperty("--bar", `${bar.offsetHeight}px`)).observe(bar);
+  const top = document.querySelector(".top");
+  new ResizeObserver(() => root.style.setProperty("--top", `${top.offsetHeight}px`)).observe(top);
   function showMethods() {
     all(".chip").forEach((chip) => chip.setAttribute("aria-pressed", String(!off.has(+chip.dataset.method))));
     all(".key li").forEach((li) => li.classList.toggle("off", off.has(DATA.methods.findIndex((m) => m.label === li.dataset.methodLabel))));
