@@ -152,6 +152,10 @@ def _implicit_table(number: int, rows: tuple[str, ...], column: int, dataset: st
     )
 
 
+FROSSL_FIG4_LEAD = 12.2
+"""Points that FroSSL is ahead of Barlow Twins by after epoch 1 of ImageNet: FroSSL, Sec. 6.2."""
+
+
 def _frossl_fig4(metric: str, frossl: float, barlow_twins: float) -> Published:
     return Published(
         table="frossl-fig4",

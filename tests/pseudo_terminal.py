@@ -20,11 +20,12 @@ class Terminal:
     Args:
         columns: of the terminal.
         rows: of the terminal.
+        known: whether it tells its size; else it says that it has no column and no row.
     """
 
-    def __init__(self, columns: int, rows: int = 40) -> None:
+    def __init__(self, columns: int, rows: int = 40, known: bool = True) -> None:
         self._master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows * known, columns * known, 0, 0))
         self._screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self._screen)
         self._lock = threading.Lock()
@@ -61,9 +62,9 @@ class Terminal:
 
 
 @contextmanager
-def terminal(columns: int) -> Iterator[Terminal]:
+def terminal(columns: int, known: bool = True) -> Iterator[Terminal]:
     """Standard output and standard error are a terminal of this width."""
-    made, before = Terminal(columns), (sys.stdout, sys.stderr)
+    made, before = Terminal(columns, known=known), (sys.stdout, sys.stderr)
     sys.stdout = sys.stderr = made.file
     try:
         yield made

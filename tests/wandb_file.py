@@ -30,6 +30,7 @@ class WandbFile(NamedTuple):
         summary: the summary at the end.
         axes: the x axis of each metric, or pattern of metrics.
         artifacts: type and aliases of each artifact, with the names of its files.
+        preempting: whether it was marked as one that is stopped to go on later.
         exit_code: that of the run; None when it did not finish.
     """
 
@@ -39,6 +40,7 @@ class WandbFile(NamedTuple):
     summary: dict[str, Any]
     axes: dict[str, str]
     artifacts: list[tuple[str, set[str], list[str]]]
+    preempting: bool
     exit_code: int | None
 
 
@@ -48,7 +50,7 @@ def read_wandb(path: Path) -> WandbFile:
     Raises:
         ValueError: it is none, or is damaged.
     """
-    run, exit_code = None, None
+    run, exit_code, preempting = None, None, False
     config: dict[str, Any] = {}
     history: list[dict[str, Any]] = []
     summary: dict[str, Any] = {}
@@ -72,9 +74,11 @@ def read_wandb(path: Path) -> WandbFile:
         elif kind == "artifact":
             files = [entry.path for entry in record.artifact.manifest.contents]
             artifacts.append((record.artifact.type, set(record.artifact.aliases), files))
+        elif kind == "preempting":
+            preempting = True
         elif kind == "exit":
             exit_code = record.exit.exit_code
-    return WandbFile(run, config, history, summary, axes, artifacts, exit_code)
+    return WandbFile(run, config, history, summary, axes, artifacts, preempting, exit_code)
 
 
 def _update(values: dict[str, Any], items: Any) -> None:

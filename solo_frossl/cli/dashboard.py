@@ -51,8 +51,8 @@ def dashboard(argv: Sequence[str]) -> int:
     parser.add_argument("--entity", help="user or team that the project belongs to (default: that of the API key)")
     parser.add_argument("--dataset", help="show the runs on this dataset only")
     parser.add_argument("--dry_run", action="store_true", help="print the view as JSON and save nothing; needs no key")
-    arguments = parser.parse_args(argv)
     with one_message(PROGRAM):
+        arguments = parser.parse_args(argv)
         workspaces = _import_workspaces()
         if arguments.dry_run:
             from pydantic import TypeAdapter

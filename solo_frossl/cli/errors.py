@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import os
 import re
 import sys
 import types
@@ -14,6 +15,8 @@ from typing import Any, Literal, NamedTuple
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 from jsonargparse._link_arguments import ActionLink
 
+CLOSED_PIPE = 128 + 13
+"""Exit code when standard output is closed: 128 + SIGPIPE."""
 KeyPath = tuple[str | int, ...]
 """Way to a value: names of keys and positions in lists, ``("data", "views", 0, "size")``."""
 
@@ -36,12 +39,26 @@ class Problem(NamedTuple):
 
 @contextmanager
 def one_message(program: str) -> Iterator[None]:
-    """Turn a :class:`ConfigError` into its text on standard error and exit code 2, without a traceback."""
+    """Turn a :class:`ConfigError` into its text on standard error and exit code 2, without a traceback.
+
+    When whoever reads standard output has enough, as ``head`` has, the program ends quietly with the exit code of a
+    program that SIGPIPE ends.
+    """
     try:
-        yield
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
     except ConfigError as error:
         print(f"{program}: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except BrokenPipeError:
+        try:
+            os.write(sys.stdout.fileno(), b"\n")
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
+            raise SystemExit(CLOSED_PIPE) from None
+        raise  # it was another pipe
 
 
 def dotted(path: KeyPath) -> str:

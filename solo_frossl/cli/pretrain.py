@@ -135,7 +135,19 @@ def _pretrain(argv: list[str]) -> int:
     if own.resume is not None:
         run = _run_to_resume(own.resume, argv)
         argv = ["--config", str(run.config), *argv]
-    parsed = build_cli(
+    parsed = parse(argv)
+    if own.dry_run:
+        return dry_run(parsed, trainer_arguments, check_views)
+    return _run(parsed, run)
+
+
+def parse(argv: list[str]) -> Parsed:
+    """Check a command line of pretraining, without its flags ``--resume`` and ``--dry_run``.
+
+    Raises:
+        ConfigError: any fault in files or arguments.
+    """
+    return build_cli(
         argv,
         methods=METHODS,
         datasets=DATASETS,
@@ -146,9 +158,6 @@ def _pretrain(argv: list[str]) -> int:
         " one validation step, prints what it found and writes nothing.",
         prog=PROGRAM,
     )
-    if own.dry_run:
-        return dry_run(parsed, trainer_arguments, check_views)
-    return _run(parsed, run)
 
 
 def _run_to_resume(which: str, argv: list[str]) -> RunFolder:
@@ -208,6 +217,7 @@ def _run(parsed: Parsed, run: RunFolder | None) -> int:
         with status.watching(trainer):
             trainer.fit(built.model, datamodule=built.data, ckpt_path=checkpoint_path, weights_only=True)
             spectrum.raise_if_stopped()
+            status.remark = spectrum.remark
     except CollapseStop:
         return _stopped_by_collapse(run, keeper)
     except SIGTERMException:
@@ -235,7 +245,7 @@ def _run(parsed: Parsed, run: RunFolder | None) -> int:
         if not announce.started and not resuming and rank_zero_only.rank == 0:
             shutil.rmtree(run.path)
         _draw(metrics, run)
-    _say(_footer(run, trainer, time.monotonic() - started))
+    _say(_footer(run, trainer, time.monotonic() - started, status.remark))
     return 0
 
 
@@ -437,12 +447,13 @@ class _Announce(Callback):
         _say(f"run folder: {self.run.path}" + (f", from {self.checkpoint_path.name}" if self.checkpoint_path else ""))
 
 
-def _footer(run: RunFolder, trainer: Trainer, seconds: float) -> str:
+def _footer(run: RunFolder, trainer: Trainer, seconds: float, remark: str | None) -> str:
     files = [p for p in (run.last, run.best, run.metrics, run.spectrum, run.curves, run.config) if p.exists()]
     skipped = trainer.datamodule.num_skipped
     probe = f"\nNext: python main_linear.py --checkpoint {run.path}" if trainer.datamodule.num_classes else ""
     return (
         (f"\n{skipped:,} unreadable images were skipped" if skipped else "")
+        + (f"\nnote: {remark}" if remark else "")
         + f"\n{trainer.current_epoch} epochs, {seconds:.0f} s. Written to {run.path}: "
         + ", ".join(str(p.relative_to(run.path)) for p in files)
         + probe

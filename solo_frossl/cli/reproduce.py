@@ -1,6 +1,7 @@
 """``solo-frossl reproduce``: the runs of a paper's table or figure, and its numbers beside the paper's."""
 
 import argparse
+import difflib
 import inspect
 import json
 import shlex
@@ -14,9 +15,11 @@ from typing import Any
 from solo_frossl.cli.compare import read_config
 from solo_frossl.cli.config import compose, load_yaml
 from solo_frossl.cli.errors import ConfigError, one_message
+from solo_frossl.cli.pretrain import parse, quiet
 from solo_frossl.compare import compare_runs, read_run, write_comparison
 from solo_frossl.data import DATASETS, ImageFolder
 from solo_frossl.reproduce import TABLES, Cell, Outcome, Scale, Table, plan, remaining, run_cells, summary
+from solo_frossl.reproduce.runner import option
 from solo_frossl.run_files import RunFolder, read_status
 
 PROGRAM = "solo-frossl reproduce"
@@ -49,6 +52,7 @@ def reproduce(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the command line without the program's name; ``sys.argv`` by default.
     """
+    quiet()
     with one_message(PROGRAM):
         return _reproduce(list(sys.argv[1:] if argv is None else argv))
 
@@ -66,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="names:\n" + "\n".join(f"  {name:<{width}}  {table.caption}" for name, table in TABLES.items()),
     )
     add = parser.add_argument
-    add("name", choices=TABLES, metavar="NAME", help="table or figure, one of the names below")
+    add("name", metavar="NAME", help="table or figure, one of the names below")
     add(
         "--data",
         metavar="DIR",
@@ -105,7 +109,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--list",
         action="store_true",
-        help="run nothing; print a line of shell for each run that is not finished, for a cluster's array job",
+        help="train nothing; print a line of shell for each run that is not finished, for a cluster's array job; what"
+        " these runs are is noted in grid.json",
     )
     add("--report_only", "--report-only", action="store_true", help="run nothing; write the report of what there is")
     return parser
@@ -122,7 +127,7 @@ def _reproduce(argv: list[str]) -> int:
         if argument.startswith("--") and key in OWN_OPTIONS:
             instead = f"; say it by {OWN_OPTIONS[key]}" if OWN_OPTIONS[key] else ""
             raise ConfigError(f"{argument} after --: {key} is set for each run{instead}")
-    table, scale = TABLES[args.name], _scale(args.scale)
+    table, scale = _table(args.name), _scale(args.scale)
     runs_dir = args.runs_dir or Path("runs") / "-".join([table.name, *_changes_in_name(scale, args.dataset)])
     try:
         cells = plan(
@@ -139,9 +144,6 @@ def _reproduce(argv: list[str]) -> int:
         raise ConfigError(str(error)) from error
     grid = _grid(runs_dir, table, scale, args.dataset)
     devices = [f"--trainer.devices={args.devices}", "--trainer.strategy=ddp"] if args.devices > 1 else []
-    if args.list:
-        _list(cells, runs_dir, [*devices, *extra])
-        return 0
     if not args.report_only:
         grid["arguments"] = list(dict.fromkeys([*grid["arguments"], shlex.join(extra)]))
     changes = _changes(table, scale, args, grid["arguments"])
@@ -150,9 +152,12 @@ def _reproduce(argv: list[str]) -> int:
             raise ConfigError(f"there is no {runs_dir}: run without --report_only first, or give --runs_dir")
         _report(table, cells, runs_dir, changes)
         return 0
-    _prepare_data(cells, args.data, args.dataset)
-    runs_dir.mkdir(parents=True, exist_ok=True)
-    (runs_dir / GRID).write_text(json.dumps(grid, indent=1) + "\n", encoding="utf-8")
+    if not args.list:
+        _prepare_data(cells, args.data, args.dataset, extra)
+    _write_grid(runs_dir, grid)
+    if args.list:
+        _list(cells, runs_dir, [*devices, *extra])
+        return 0
     print("\n  ".join([f"{table.name}: {len(cells)} runs in {runs_dir}", *changes]), flush=True)
     try:
         outcomes = run_cells(
@@ -170,6 +175,14 @@ def _reproduce(argv: list[str]) -> int:
     if code != INTERRUPTED:
         _report(table, cells, runs_dir, changes)
     return code
+
+
+def _table(name: str) -> Table:
+    if name not in TABLES:
+        near = difflib.get_close_matches(name, TABLES, n=1)
+        meant = f"did you mean {near[0]}? There are" if near else "there are"
+        raise ConfigError(f"there is no table or figure {name}; {meant} {', '.join(TABLES)}")
+    return TABLES[name]
 
 
 def _list(cells: Sequence[Cell], runs_dir: Path, extra: Sequence[str]) -> None:
@@ -241,8 +254,18 @@ def _grid(runs_dir: Path, table: Table, scale: Scale, images: str | None) -> dic
     except (ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"{file} cannot be read ({error}): give another --runs_dir") from error
     if differing := [f"{key} {there.get(key)}, not {value}" for key, value in asked.items() if there.get(key) != value]:
-        raise ConfigError(f"{runs_dir} holds other runs ({'; '.join(differing)}): give another --runs_dir")
+        raise ConfigError(
+            f"{runs_dir} holds other runs ({'; '.join(differing)}): ask for these, or give another --runs_dir"
+        )
     return asked | {"arguments": arguments}
+
+
+def _write_grid(runs_dir: Path, grid: Mapping[str, Any]) -> None:
+    try:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        (runs_dir / GRID).write_text(json.dumps(grid, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{runs_dir} cannot be written ({error}): give another --runs_dir") from error
 
 
 def _changes(table: Table, scale: Scale, args: argparse.Namespace, arguments: Sequence[str]) -> list[str]:
@@ -256,25 +279,28 @@ def _changes(table: Table, scale: Scale, args: argparse.Namespace, arguments: Se
     return changes
 
 
-def _prepare_data(cells: Sequence[Cell], root: str, images: str | None) -> None:
+def _prepare_data(cells: Sequence[Cell], root: str, images: str | None, extra: Sequence[str]) -> None:
     """Download what can be, once and before several processes would, and find out early about what is missing.
 
     Raises:
-        ConfigError: the images are not there.
+        ConfigError: the images are not there, or not as the dataset has them; or the arguments of a dataset's first
+            run cannot be used.
     """
-    names = [images] if images else list(dict.fromkeys(cell.dataset for cell in cells))
-    for name in names:
+    firsts = {images or cell.dataset: cell for cell in reversed(cells)}
+    for name, cell in firsts.items():
         dataset = DATASETS[name]
         try:
             if "download" in inspect.signature(dataset).parameters:
                 dataset(root=root, download=True).prepare_data()
-            elif name == "tinyimagenet":
-                dataset(root=root)
             elif issubclass(dataset, ImageFolder) and not Path(root).is_dir():
                 raise FileNotFoundError(f"no folder {Path(root).absolute()}: give the folder of the images with --data")
-        except (OSError, ValueError) as error:
-            others = f"; or leave {name} out by --datasets" if len(names) > 1 else ""
-            raise ConfigError(f"{error}{others}") from error
+            else:
+                given = [option(key, value) for key, value in cell.options.items()]
+                parse(["--config", cell.config, *given, *extra]).instantiate()
+        except (OSError, ValueError, ConfigError) as error:
+            others = f"; or leave {name} out by --datasets" if len(firsts) > 1 else ""
+            after = "; give data.class_list after --" if "data.class_list" in str(error) else ""
+            raise ConfigError(f"{error}{after}{others}") from error
 
 
 def _conclude(outcomes: Mapping[str, Outcome]) -> int:
@@ -296,7 +322,8 @@ def _report(table: Table, cells: Sequence[Cell], runs_dir: Path, changes: Sequen
     written = [f"{table.name}.md"]
     begun = [folder for cell in cells if (folder := runs_dir / cell.name).joinpath("config.yaml").is_file()]
     if begun:
-        comparison = compare_runs(read_run(folder, read_config(folder)) for folder in begun)
+        about = [f"{table.caption}.", *(f"Not the paper's setting: {change}." for change in changes)]
+        comparison = compare_runs((read_run(folder, read_config(folder)) for folder in begun), remarks=about)
         write_comparison(comparison, runs_dir / "comparison")
         written.append("comparison/index.html")
     print(f"\n{text}\nWritten to {runs_dir}: {', '.join(written)}")

@@ -19,7 +19,7 @@ import yaml
 
 from solo_frossl.cli.config import load_yaml
 from solo_frossl.cli.errors import ConfigError, one_message
-from solo_frossl.compare.groups import as_yaml, flatten
+from solo_frossl.compare.groups import as_yaml, flatten, short_keys
 from solo_frossl.published import row_name
 from solo_frossl.run_files import MetricsFileError, RunFolder, read_metrics, read_status
 from solo_frossl.terminal import terminal_columns
@@ -113,22 +113,22 @@ def runs(argv: Sequence[str]) -> int:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="as JSON, with all digits")
     form.add_argument("--csv", action="store_true", help="as CSV, with all digits")
-    arguments = parser.parse_args(argv)
     with one_message(PROGRAM):
+        arguments = parser.parse_args(argv)
         found = [run for folder in arguments.folders for run in find_runs(folder)]
         listed = found
         for wanted in arguments.filter:
             listed = only(listed, wanted)
         listed = sorted(with_differences(listed), key=_SORT[arguments.sort], reverse=arguments.reverse)
-    if arguments.json:
-        print(json.dumps([run.plain() for run in listed], indent=1))
-    elif arguments.csv:
-        print(_as_csv(listed), end="")
-    elif not listed:
-        where = ", ".join(map(str, arguments.folders))
-        print(f"no run in {where}" + (f" fits {' and '.join(arguments.filter)} (of {len(found)})" if found else ""))
-    else:
-        print("\n".join(table(listed, terminal_columns(), datetime.now(UTC))))
+        if arguments.json:
+            print(json.dumps([run.plain() for run in listed], indent=1))
+        elif arguments.csv:
+            print(_as_csv(listed), end="")
+        elif not listed:
+            where = ", ".join(map(str, arguments.folders))
+            print(f"no run in {where}" + (f" fits {' and '.join(arguments.filter)} (of {len(found)})" if found else ""))
+        else:
+            print("\n".join(table(listed, terminal_columns(), datetime.now(UTC))))
     return 0
 
 
@@ -220,7 +220,11 @@ def _last(rows: Mapping[int, Mapping[str, float]], metric: str) -> float | None:
 
 
 def with_differences(listed: Sequence[Listed]) -> list[Listed]:
-    """The same runs, each with its settings that other runs of its method and dataset have otherwise."""
+    """The same runs, each with its settings that other runs of its method and dataset have otherwise.
+
+    A key that a run has not is one of another version of this package, and no difference; but a group that a run has
+    set to null, as ``model.momentum``, stands for each of its keys.
+    """
     families: dict[Any, list[Listed]] = defaultdict(list)
     for run in listed:
         families[run.method, run.dataset].append(run)
@@ -228,14 +232,23 @@ def with_differences(listed: Sequence[Listed]) -> list[Listed]:
         family: [
             key
             for key in dict.fromkeys(key for run in members for key in run.settings)
-            if any(run.settings.get(key) != members[0].settings.get(key) for run in members)
+            if len({repr(run.settings.get(key)) for run in members if _knows(run, key)}) > 1
         ]
         for family, members in families.items()
     }
     return [
-        replace(run, differences={key: run.settings.get(key) for key in keys[run.method, run.dataset]})
+        replace(
+            run,
+            differences={key: run.settings.get(key) for key in keys[run.method, run.dataset] if _knows(run, key)},
+        )
         for run in listed
     ]
+
+
+def _knows(run: Listed, key: str) -> bool:
+    """Whether a run has a key, or one above it."""
+    parts = key.split(".")
+    return any(".".join(parts[:i]) in run.settings for i in range(1, len(parts) + 1))
 
 
 # ------------------------------------------------------------------------------------------- which ones, in which order
@@ -375,8 +388,7 @@ def table(listed: Sequence[Listed], columns: int | None, now: datetime) -> list[
 
 def differences_text(run: Listed) -> str:
     """The differing settings of a run in a line, each by the end of its key where that is clear."""
-    ends = [key.rpartition(".")[2] for key in run.differences]
-    titles = {key: end if ends.count(end) == 1 else key for key, end in zip(run.differences, ends, strict=True)}
+    titles = short_keys(run.differences)
     titles |= {"seed_everything": "seed"} if "seed_everything" in titles else {}
     return ", ".join(f"{titles[key]} {as_yaml(value)}" for key, value in run.differences.items())
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from solo_frossl.batch import Views
+from solo_frossl.terminal import COLUMNS
 
 _SECONDS_BETWEEN_DRAWINGS = 0.5
 _LEAST_BAR = 4
@@ -109,10 +110,20 @@ class _Line(tqdm):
         super().__init__(**kwargs)
 
     @property
+    def nrows(self) -> int | None:
+        """Rows of the terminal; None of one that does not know its size, as ``script`` makes it without a window."""
+        return self._rows
+
+    @nrows.setter
+    def nrows(self, rows: int | None) -> None:
+        self._rows = rows if rows is not None and rows > 0 else None
+
+    @property
     def format_dict(self) -> dict[str, Any]:
         """tqdm's values, and the texts of both sides."""
         values = super().format_dict
-        columns = max(1, (values["ncols"] or 80) - _COLUMNS_LEFT_FREE)
+        known = values["ncols"] if (values["ncols"] or 0) > 0 else COLUMNS
+        columns = max(1, known - _COLUMNS_LEFT_FREE)
         left, right = texts(self.tell(values["rate"]), columns)
         room = columns - len(left) - len(right) - 2
         form = "{left} {bar} {right}" if room >= _LEAST_BAR else "{left}  {right}"

@@ -5,6 +5,7 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -103,7 +104,7 @@ def run_cells(
     """Train what is left of every cell, each in processes of its own that write to ``runs_dir/NAME.log``.
 
     A cell that fails leaves the others alone. The first SIGINT or SIGTERM asks the running ones to save and stop, the
-    next one kills them.
+    next one kills them. A `say` that finds its pipe closed stops them too.
 
     Args:
         cells: the cells.
@@ -130,13 +131,19 @@ def run_cells(
     lock = threading.Lock()
     children = _Children()
 
+    def say_or_stop(text: str) -> None:
+        try:
+            say(text)
+        except BrokenPipeError:  # nobody reads on
+            children.stop()
+
     def work() -> None:
         while not children.stopping:
             with lock:
                 number, cell = next(todo, (0, None))
             if cell is None:
                 return
-            tell = partial(_tell, say, f"[{number}/{len(cells)}] {cell.name}")
+            tell = partial(_tell, say_or_stop, f"[{number}/{len(cells)}] {cell.name}")
             environment = slots.get()
             try:
                 outcomes[cell.name] = _run_cell(cell, runs_dir, extra, environment, children, tell)
@@ -146,7 +153,7 @@ def run_cells(
             slots.put(environment)
 
     workers = [threading.Thread(target=work, name=f"cell-{i}") for i in range(min(jobs, len(cells)))]
-    with children.stopped_by_signals(say):
+    with children.stopped_by_signals(say_or_stop):
         for worker in workers:
             worker.start()
         for worker in workers:
@@ -169,8 +176,10 @@ def _run_cell(
     run, log = RunFolder(runs_dir / cell.name), runs_dir / f"{cell.name}.log"
     status = read_status(run)
     if status.state == "running":
-        text = f"process {status.pid} on {status.host} is training it (or was, then delete {run.status})"
-        tell(text)
+        text = f"process {status.pid} on {status.host} is training it, of another call or left by one that was killed"
+        if status.host != socket.gethostname():
+            text += f" (or was, then delete {run.status})"
+        tell(f"{text}; this call leaves it alone")
         return Outcome("busy", text)
     commands = remaining(cell, runs_dir, extra)
     if not commands:
@@ -269,6 +278,17 @@ class _Children:
             self._running.remove(process)
         return code
 
+    def stop(self, kill: bool = False) -> None:
+        """Start no more, and ask those that run to save and end, or kill them."""
+        with self._lock:
+            self.stopping = True
+            for process in self._running:
+                with suppress(ProcessLookupError):  # it has just ended
+                    if kill:
+                        os.killpg(process.pid, signal.SIGKILL)
+                    else:
+                        process.send_signal(signal.SIGTERM)
+
     @contextmanager
     def stopped_by_signals(self, say: Callable[[str], None]) -> Iterator[None]:
         """Inside, the first SIGINT or SIGTERM asks all to stop and the next one kills them."""
@@ -277,14 +297,8 @@ class _Children:
             return
 
         def stop(signum: int, frame: Any) -> None:
-            with self._lock:
-                again, self.stopping = self.stopping, True
-                for process in self._running:
-                    with suppress(ProcessLookupError):  # it has just ended
-                        if again:
-                            os.killpg(process.pid, signal.SIGKILL)
-                        else:
-                            process.send_signal(signal.SIGTERM)
+            again = self.stopping
+            self.stop(kill=again)
             say("killing what runs" if again else "stopping: what runs saves and ends; once more kills it")
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}

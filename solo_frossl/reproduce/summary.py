@@ -3,19 +3,24 @@
 import json
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from solo_frossl.compare.names import method_name
 from solo_frossl.published import published_for
 from solo_frossl.reproduce.plan import Cell
-from solo_frossl.reproduce.tables import Column, Table
+from solo_frossl.reproduce.tables import Column, Lead, Table
 from solo_frossl.run_files import RunFolder, read_metrics
+
+Measured = Mapping[str, Mapping[int, float]]
+"""Values by metric and epoch, counted from 1; of the linear probe at epoch 0."""
 
 
 def summary(table: Table, cells: Sequence[Cell], runs_dir: Path, changes: Sequence[str] = ()) -> str:
     """The table as Markdown, from whatever its runs have written so far.
 
-    A number of several seeds is their mean and standard deviation (of the sample). A cell without a run yet, or of an
-    epoch that its run does not reach, is a dash.
+    A number of several seeds is their mean and standard deviation (of the sample). A cell without a run yet is a dash.
+    Columns that none of the runs is to reach, their epochs or their probe, are left out, with a note.
 
     Args:
         table: the table.
@@ -25,7 +30,10 @@ def summary(table: Table, cells: Sequence[Cell], runs_dir: Path, changes: Sequen
     """
     columns = [column for column in table.columns if any(_belongs(cell, column) for cell in cells)]
     measured = {cell.name: _measured(RunFolder(runs_dir / cell.name)) for cell in cells}
-    columns = _with_last_epoch(columns, cells)
+    columns = _with_last_epochs(columns, cells)
+    beyond = [column for column in columns if not any(_reaches(cell, column) for cell in cells)]
+    if len(beyond) < len(columns):
+        columns = [column for column in columns if column not in beyond]
     lines = ["| row |", "|---|"]
     texts: dict[str, list[str]] = {row: [] for row in table.rows if any(cell.row == row for cell in cells)}
     for column in columns:
@@ -41,28 +49,47 @@ def summary(table: Table, cells: Sequence[Cell], runs_dir: Path, changes: Sequen
     about = [f"{table.caption}. Seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}."]
     if changes:
         about += ["", f"**Not the paper's setting: {'; '.join(changes)}.**"]
-    notes = [""] + [f"* {note}" for note in table.notes] if table.notes else []
+    notes = [_lead(lead, cells, measured) for lead in table.leads if {lead.row, lead.over} <= texts.keys()]
+    notes += table.notes
+    if beyond:
+        notes.append(f"Left out, for these runs do not get there: {', '.join(column.title for column in beyond)}.")
+    notes = ["", *(f"* {note}" for note in notes)] if notes else []
     return "\n".join([f"# {table.name}", "", *about, "", *lines, *notes]) + "\n"
 
 
-def _with_last_epoch(columns: list[Column], cells: Sequence[Cell]) -> list[Column]:
-    """The columns, and one more where a table by epoch is cut short between two of its epochs."""
-    by_epoch = [column for column in columns if column.epoch is not None]
+def _with_last_epochs(columns: list[Column], cells: Sequence[Cell]) -> list[Column]:
+    """The columns, and one more for each metric whose epochs are cut short between two of them."""
     last = max((cell.epochs for cell in cells), default=0)
-    if not by_epoch or last in {column.epoch for column in by_epoch} or last > max(column.epoch for column in by_epoch):
-        return columns
-    after = next(column for column in by_epoch if column.epoch > last)
-    title = after.title.removesuffix(str(after.epoch)) + str(last)
-    place = columns.index(after)
-    return [*columns[:place], Column(title, after.metric, last), *columns[place:]]
+    for metric in dict.fromkeys(column.metric for column in columns if column.epoch is not None):
+        by_epoch = [column for column in columns if column.metric == metric and column.epoch is not None]
+        after = next((column for column in by_epoch if column.epoch >= last), None)
+        if after is not None and after.epoch > last:
+            title = after.title.removesuffix(str(after.epoch)) + str(last)
+            place = columns.index(after)
+            columns = [*columns[:place], replace(after, title=title, epoch=last), *columns[place:]]
+    return columns
+
+
+def _lead(lead: Lead, cells: Sequence[Cell], measured: Mapping[str, Measured]) -> str:
+    """Our difference of two rows beside the paper's; a dash where one of them is not there yet."""
+    ours = [
+        [v for c in cells if c.row == row and (v := _value(measured[c.name], c, lead.column)) is not None]
+        for row in (lead.row, lead.over)
+    ]
+    points = f"{statistics.mean(ours[0]) - statistics.mean(ours[1]):+.1f}" if all(ours) else "–"
+    of = f"{method_name(lead.row)} - {method_name(lead.over)}, {lead.column.title}"
+    return f"{of}: ours {points} / paper's {lead.points:+.1f}."
+
+
+def _reaches(cell: Cell, column: Column) -> bool:
+    """Whether a finished run fills a column."""
+    if column.metric.startswith("linear/"):
+        return cell.probe is not None and _belongs(cell, column)
+    return (column.epoch or 0) <= cell.epochs and _belongs(cell, column)
 
 
 def _belongs(cell: Cell, column: Column) -> bool:
     return column.dataset in (None, cell.dataset)
-
-
-Measured = Mapping[str, Mapping[int, float]]
-"""Values by metric and epoch, counted from 1; of the linear probe at epoch 0."""
 
 
 def _measured(run: RunFolder) -> Measured:

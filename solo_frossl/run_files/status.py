@@ -30,7 +30,8 @@ class RunStatus:
         device: ``cpu``, or the name of the GPU.
         started: when it was first started, ISO 8601 in UTC.
         updated: when it last said so; at least once a minute while it trains.
-        reason: one line, when it failed, was stopped for a reason of its own, or nothing is known; else None.
+        reason: one line, when it failed, was stopped for a reason of its own, ended with what looks like collapse, or
+            nothing is known; else None.
         process_began: when the first process was started, in the kernel's clock ticks; None where the kernel does not
             tell. With it a pid that another process has got since is told apart.
     """

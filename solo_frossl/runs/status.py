@@ -29,6 +29,8 @@ class StatusFile(Callback):
 
     def __init__(self, run: RunFolder) -> None:
         self.run = run
+        self.remark: str | None = None
+        """What a run that ends well is to say of itself, as the reason of its status."""
         self._status: RunStatus | None = None
         self._written = 0.0
 
@@ -76,7 +78,7 @@ class StatusFile(Callback):
             self._end(trainer, "failed", f"{type(error).__name__}: {text}")
             raise
         all_epochs = trainer.current_epoch >= (trainer.max_epochs or 0)
-        self._end(trainer, "finished" if all_epochs else "stopped")
+        self._end(trainer, "finished" if all_epochs else "stopped", self.remark)
 
     def _end(self, trainer: Trainer, state: State, reason: str | None = None) -> None:
         if self._status is not None:  # else training never started, and the run is what it was before

@@ -9,20 +9,27 @@ from typing import Any
 
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from tqdm import tqdm
 
 from solo_frossl.run_files import TOP, MetricsFileError, RunFolder, SpectraFileError, read_metrics, read_spectra
 
 _CHART_POINTS = 200
+_CHART_GROWTH = 1.2
+"""How much longer the run is at each chart than at the one before."""
 _LONGEST_TAG = 64
+_KILLED = 255
+"""The exit code that W&B itself gives to a run that Ctrl-C ended at once."""
 
 
 class WandbRun(Callback):
     """Sends a run's metrics to Weights & Biases, from the first process.
 
     Each epoch is one row: its row of ``metrics.csv``, and ``epoch``, counted from 1, which is the x axis of everything.
-    The summary has ``best/online_top1`` and its ``best/epoch``, and ``last/online_top1``. When training ends, the
-    spectra in ``spectrum.bin`` become the chart ``spectrum/eigenvalues``.
+    The summary has ``best/online_top1`` and its ``best/epoch``, and ``last/online_top1``. The spectra in
+    ``spectrum.bin`` become the chart ``spectrum/eigenvalues``, a row of its own with its epoch: after every epoch at
+    first, then each time that the run is a fifth longer, and at its end. A run that is stopped and saved is one that
+    W&B calls preempted.
 
     A resumed run goes on under the id in ``wandb-id.txt``; ``wandb-epochs.txt`` says how many epochs were sent, so that
     each is sent once, also those of a part that ran without W&B.
@@ -50,7 +57,7 @@ class WandbRun(Callback):
         self.run, self.project, self.config = run, project, config
         self.group, self.tags, self.checkpoints = group, tags, checkpoints
         self._wandb: Any = None
-        self._sent = 0
+        self._sent = self._drawn = 0
 
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Start the W&B run, or take it up again.
@@ -89,7 +96,7 @@ class WandbRun(Callback):
         self._wandb.config.update(dict(self.config), allow_val_change=True)
         self._wandb.define_metric("epoch")
         self._wandb.define_metric("*", step_metric="epoch")
-        self._sent = self._sent_before() if offline or self._wandb.resumed else 0
+        self._sent = self._drawn = self._sent_before() if offline or self._wandb.resumed else 0
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Send the epochs that were done before, as far as they were not sent."""
@@ -98,22 +105,25 @@ class WandbRun(Callback):
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Send the epoch that has just ended: its row is complete now."""
         self._send(trainer)
+        if self._sent >= _CHART_GROWTH * self._drawn:
+            self._send_chart()
 
     def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Send the last epoch, the chart and, if wanted, the checkpoints."""
         self._send(trainer)
-        if self._wandb is not None:
-            self._send_chart()
-            if self.checkpoints:
-                self._send_checkpoints()
+        self._send_chart()
+        if self._wandb is not None and self.checkpoints:
+            self._send_checkpoints()
         self._finish(0)
 
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
-        """Send what there is, and let W&B know that the run did not end as it should."""
+        """Send what there is, and let W&B know whether the run was stopped or failed."""
         self._send(trainer)
-        if self._wandb is not None:
-            self._send_chart()
-        self._finish(1)
+        self._send_chart()
+        stopped = type(exception) is SIGTERMException  # and not its CollapseStop, after which nothing is to go on
+        if stopped and self._wandb is not None:
+            self._wandb.mark_preempting()
+        self._finish(_KILLED if isinstance(exception, KeyboardInterrupt) else 1)
 
     def _id(self) -> str:
         """An id that no other run has, kept in the run's folder so that a resumed run goes on under it."""
@@ -148,7 +158,9 @@ class WandbRun(Callback):
             self._wandb.summary.update(last)
 
     def _send_chart(self) -> None:
-        """The largest eigenvalues of the embeddings' covariance over the epochs, as far as there are any."""
+        """The largest eigenvalues of the embeddings' covariance over the epochs, if there are new ones."""
+        if self._wandb is None or self._sent == self._drawn:
+            return
         import wandb
 
         try:
@@ -166,7 +178,8 @@ class WandbRun(Callback):
             title="log10 of the largest eigenvalues of the embeddings' covariance",
             xname="epochs trained",
         )
-        self._wandb.log({"spectrum/eigenvalues": chart})
+        self._wandb.log({"spectrum/eigenvalues": chart, "epoch": self._sent})
+        self._drawn = self._sent
 
     def _send_checkpoints(self) -> None:
         import wandb

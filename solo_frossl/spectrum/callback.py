@@ -20,6 +20,7 @@ from solo_frossl.spectrum.measure import Moments, batch_moments, spectrum_of
 from solo_frossl.spectrum.saturation import saturation_step
 
 _COLLAPSED = "the embeddings have collapsed"
+"""What every process knows of it."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class SpectrumConfig:
         collapse_rank: embeddings whose effective rank stays below this have collapsed; 0 for no watch by effective
             rank.
         collapse_checks: measurements in a row, every_n_steps apart, after which that is reported; null for as many as
-            1000 steps have, and at least 3.
+            1000 steps have, and at least 3. Of a run that ends sooner its summary tells.
     """
 
     every_n_steps: int = 50
@@ -103,7 +104,7 @@ class SpectrumCallback(Callback):
         self._last: np.void | None = None
         self._steps: list[int] = []
         self._fourteenth: list[float] = []
-        self._collapsed = False
+        self._collapse: str | None = None
         self._pending: _Pending | None = None
         self._thread: ThreadPoolExecutor | None = None
 
@@ -132,7 +133,7 @@ class SpectrumCallback(Callback):
             if self._pending.spectrum.done():
                 self._take_up(module)
         if not trainer.is_last_batch and self._must_stop(module):
-            raise CollapseStop(_COLLAPSED)
+            raise CollapseStop(self._collapse or _COLLAPSED)
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Log the epoch's last check, and end the run if it found a collapse."""
@@ -165,6 +166,18 @@ class SpectrumCallback(Callback):
             return None
         return float(effective_rank(self._last["features"]))
 
+    @property
+    def remark(self) -> str | None:
+        """What to say of the embeddings of the last check if they are collapsed; None else, and before the first one.
+
+        A run that is shorter than a collapse must last is not reported on the way; here it is.
+        """
+        fault = None if self._last is None else self._watch.fault(self._last)
+        if fault is None:
+            return None
+        what = "have collapsed" if self._watch.collapsed else "may have collapsed, or the run is too short to tell"
+        return f"the embeddings {what}: at the end {fault}"
+
     def raise_if_stopped(self) -> None:
         """For after ``Trainer.fit``, which returns as usual when a collapse was found in an epoch's last step.
 
@@ -172,7 +185,7 @@ class SpectrumCallback(Callback):
             CollapseStop: the run was ended so.
         """
         if self._stopped:
-            raise CollapseStop(_COLLAPSED)
+            raise CollapseStop(self._collapse or _COLLAPSED)
 
     # ------------------------------------------------------------------------------------------------------ the checks
 
@@ -199,16 +212,13 @@ class SpectrumCallback(Callback):
             self._steps, self._fourteenth = [], []
         self._note(record)
         if fault := self._watch.update(record):
-            self._collapsed = True
+            place = f"in epoch {int(pending.epoch) + 1}/{module.trainer.max_epochs}, step {pending.step + 1}"
+            self._collapse = f"{_COLLAPSED} {place}: {fault}"
             then = "Training goes on, for early in a run this can pass; --on_collapse stop would end it."
             if self.on_collapse == "stop":
                 then = "The run ends, as --on_collapse stop says."
             causes = "; ".join(module.collapse_causes())
-            tqdm.write(
-                f"The embeddings have collapsed in epoch {int(pending.epoch)}, step {pending.step}: {fault}. Likely"
-                f" causes: {causes}. {then}",
-                file=sys.stderr,
-            )
+            tqdm.write(f"T{self._collapse[1:]}. Likely causes: {causes}. {then}", file=sys.stderr)
 
     def _note(self, record: np.void) -> None:
         if len(record["embeddings"]) >= TOP:
@@ -220,7 +230,7 @@ class SpectrumCallback(Callback):
         """Whether the first process found a collapse that is to end the run; all processes ask at the same step."""
         if self.on_collapse == "warn":
             return False
-        return bool(reduce_sum(torch.tensor(self._collapsed, device=module.device)))
+        return bool(reduce_sum(torch.tensor(self._collapse is not None, device=module.device)))
 
     def _metrics(self, record: np.void) -> dict[str, float]:
         """What is logged of a record, by name; NaN or infinite where it does not exist."""

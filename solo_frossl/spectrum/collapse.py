@@ -3,7 +3,8 @@
 What tells a collapse is that it lasts. Healthy runs begin with as low a rank: on 6,400 CIFAR-10 images, after 125 steps
 of batch 256, the embeddings' effective rank was 1.01 with SwAV, 1.06 with BYOL and 1.12 with DirectPred (whose networks
 learned, and whose features had 6.3, 2.2 and 6.2), while 2.2 to 21 with the others. So the threshold is near 1, the
-least there is, and the default is to wait for 1000 steps.
+least there is, and the default is to wait for 1000 steps. In a shorter run the wait is no shorter, for how long a low
+rank is healthy does not depend on where the run ends: such a run is remarked on at its end.
 """
 
 from collections.abc import Iterable
@@ -45,7 +46,7 @@ class CollapseWatch:
         self._in_a_row = 0
         for record in records:
             if record["step"] % self.every == 0:
-                if not self._fault(record):
+                if not self.fault(record):
                     break
                 self._in_a_row += 1
 
@@ -57,13 +58,19 @@ class CollapseWatch:
         """
         if record["step"] % self.every:
             return None
-        fault = self._fault(record)
+        fault = self.fault(record)
         self._in_a_row = self._in_a_row + 1 if fault else 0
         if self._in_a_row != self.checks:
             return None
         return f"{fault}" + (f" (and so in {self.checks} checks in a row)" if self.checks > 1 else "")
 
-    def _fault(self, record: np.void) -> str | None:
+    @property
+    def collapsed(self) -> bool:
+        """Whether a collapse was completed and has not passed since."""
+        return self._in_a_row >= self.checks
+
+    def fault(self, record: np.void) -> str | None:
+        """What is collapsed in one check, in words; None for nothing."""
         rank = float(effective_rank(record["embeddings"]))
         if rank < self.rank:
             return f"their effective rank is {rank:.2f}, below {self.rank:g}"

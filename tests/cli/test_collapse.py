@@ -68,11 +68,14 @@ def test_on_collapse_stop_ends_the_run_which_can_go_on(tmp_path, capsys):
     run = RunFolder(tmp_path / "r")
     step = read_checkpoint(run.last)["global_step"]
     assert "The embeddings have collapsed in epoch " in said.err
-    assert f"step {step - 1}: their effective rank is" in said.err
+    epoch = -(-step // STEPS)
+    collapse = f"he embeddings have collapsed in epoch {epoch}/6, step {step}: their effective rank is 1."
+    assert f"T{collapse}" in said.err
     assert f"Stopped because the embeddings have collapsed; saved after step {step}." in said.out
     assert f"--resume {tmp_path}/r" in said.out
     assert "Traceback" not in said.err + said.out
-    assert (read_status(run).state, read_status(run).reason) == ("stopped", "the embeddings have collapsed")
+    assert read_status(run).state == "stopped"
+    assert read_status(run).reason.startswith(f"t{collapse}")
     spectra = read_spectra(run.spectrum)
     assert spectra.step[-1] == step - 1
     ranks = [float(effective_rank(torch.from_numpy(row))) for row in spectra.embeddings]
@@ -90,7 +93,20 @@ def test_found_in_the_last_step_of_an_epoch_it_ends_the_run_just_so(tmp_path, ca
     run = RunFolder(tmp_path / "r")
     assert read_checkpoint(run.last)["global_step"] == step + later
     assert f"saved after step {step + later}." in capsys.readouterr().out
-    assert (read_status(run).state, read_status(run).reason) == ("stopped", "the embeddings have collapsed")
+    assert read_status(run).state == "stopped"
+    assert f"collapsed in epoch {(step + later) // STEPS}/6, step {step + later}: their" in read_status(run).reason
+
+
+def test_a_run_too_short_to_tell_says_at_its_end_how_low_the_rank_is(tmp_path, capsys):
+    assert pretrain(arguments(tmp_path, "--spectrum.collapse_checks=null", "--on_collapse=stop")) == 0
+    said = capsys.readouterr()
+    status = read_status(RunFolder(tmp_path / "r"))
+    assert status.state == "finished"
+    assert status.reason.startswith(
+        "the embeddings may have collapsed, or the run is too short to tell: at the end their effective rank is 1."
+    )
+    assert f"\nnote: {status.reason}\n6 epochs, " in said.out
+    assert "have collapsed" not in said.err
 
 
 @pytest.mark.slow

@@ -1,13 +1,15 @@
 """One fault, one message: the key, and what would be right."""
 
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import Literal
 
 import pytest
 from jsonargparse import ActionConfigFile, ArgumentParser
 
-from solo_frossl.cli.errors import ConfigError, accepts, describe, find_problem, one_message
+from solo_frossl.cli.errors import CLOSED_PIPE, ConfigError, accepts, describe, find_problem, one_message
 
 
 @dataclass(frozen=True)
@@ -162,3 +164,26 @@ def test_one_message_exits_with_2(capsys):
 def test_other_errors_pass():
     with pytest.raises(ZeroDivisionError), one_message("main.py"):
         raise ZeroDivisionError
+
+
+def through_a_closed_pipe(body):
+    """Exit code and standard error of a program whose standard output nobody reads."""
+    program = f"from solo_frossl.cli.errors import one_message\nwith one_message('p'):\n    {body}"
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    said = process.stderr.read().decode()
+    return process.wait(), said
+
+
+@pytest.mark.parametrize("body", ["print('a line')", "print('text ' * 100_000)", "raise SystemExit(print('help'))"])
+def test_a_reader_that_has_enough_ends_the_program_quietly(body):
+    assert through_a_closed_pipe(body) == (CLOSED_PIPE, "")
+
+
+def test_another_pipe_that_is_closed_is_an_error():
+    program = (
+        "from solo_frossl.cli.errors import one_message\nwith one_message('p'):\n    raise BrokenPipeError('mine')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "BrokenPipeError: mine" in done.stderr

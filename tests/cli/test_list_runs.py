@@ -141,6 +141,21 @@ def test_ends_of_keys_that_are_not_clear_are_written_in_full(make, tmp_path, cap
     assert lines[2].endswith("model.optimizer.lr null, model.lr 2")
 
 
+def test_a_key_that_an_older_run_has_not_is_no_difference(make, tmp_path, capsys):
+    make("old")
+    make("new", settings={"wandb_checkpoints": False, "model.optimizer.name": "lars"})
+    make("newest", settings={"wandb_checkpoints": False, "model.optimizer.name": "sgd"})
+    lines = listed(tmp_path, capsys, "--sort", "run")
+    assert [line.split("ago")[1].strip() for line in lines[1:]] == ["optimizer lars", "optimizer sgd", ""]
+
+
+def test_a_group_that_is_null_differs_from_one_that_is_not(make, tmp_path, capsys):
+    make("a", settings={"model.schedule": None})
+    make("b", settings={"model.schedule": {"warmup": 5}})
+    lines = listed(tmp_path, capsys, "--sort", "run")
+    assert [line.split("ago")[1].strip() for line in lines[1:]] == ["warmup null", "warmup 5"]
+
+
 @pytest.mark.parametrize(
     ("wanted", "found"),
     [

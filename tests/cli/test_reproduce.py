@@ -15,8 +15,8 @@ from solo_frossl.data import DATASETS, ImageFolder
 from solo_frossl.reproduce import TABLES
 from solo_frossl.run_files import RunFolder, RunStatus, read_metrics, read_status, write_status
 
-TINY = ["--model.backbone=test_resnet", "--model.stem=imagenet", "--model.projector.hidden=64"]
-TINY += ["--model.projector.output=64", "--trainer.accelerator=cpu"]
+TINY = ["--model.backbone=test_resnet", "--model.stem=imagenet", "--model.projector.hidden=8"]
+TINY += ["--model.projector.output=32", "--trainer.accelerator=cpu"]
 
 
 def lines(capsys) -> list[list[str]]:
@@ -50,7 +50,19 @@ class TestList:
         assert {"--data.root=my images", "--model.momentum=null", "--seed_everything=4", "--wandb"} < set(command)
         (views,) = (json.loads(text.split("=", 1)[1]) for text in command if text.startswith("--data.views="))
         assert views[1]["solarize_probability"] == 0.2
-        assert not folder.exists()
+        assert [path.name for path in folder.iterdir()] == ["grid.json"]
+
+    def test_what_is_listed_is_what_the_folder_holds(self, tmp_path, capsys):
+        scale = ["--runs_dir", str(tmp_path), "--scale", "epochs=1", "subset=256"]
+        assert reproduce(["frossl-fig3", *scale, "--list", "--", "--model.backbone=test_resnet"]) == 0
+        message = "scale {'epochs': 1, 'subset': 256}, not {}): ask for these, or give another --runs_dir"
+        for way in (["--list"], ["--report_only"], []):
+            assert message in refused(capsys, "frossl-fig3", "--runs_dir", str(tmp_path), *way)
+        assert reproduce(["frossl-fig3", *scale, "--report_only"]) == 0
+        label = (
+            "**Not the paper's setting: 1 epoch a run, 256 training images; arguments --model.backbone=test_resnet.**"
+        )
+        assert label in (tmp_path / "frossl-fig3.md").read_text()
 
     def test_a_probe_stands_on_the_same_line(self, tmp_path, capsys):
         reproduce(
@@ -86,7 +98,8 @@ def test_help_names_every_table(name, capsys):
     assert TABLES[name].caption in text
 
 
-def test_scales_have_folders_of_their_own(capsys):
+def test_scales_have_folders_of_their_own(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     scale = ["--scale", "epochs=8,subset=0.5", "stem=imagenet", "stop=2"]
     reproduce(["frossl-fig3", "--dataset", "folder", "--methods", "frossl", *scale, "--list"])
     (command,) = lines(capsys)
@@ -97,6 +110,7 @@ def test_scales_have_folders_of_their_own(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--dataset", "imagenet", "--data", "."], "/train: data.train is relative to data.root"),
         (["--scale", "epoch=8"], "--scale epoch=8: give KEY=VALUE, where KEY is one of epochs, stop, subset"),
         (["--scale", "epochs"], "--scale epochs: give KEY=VALUE"),
         (["--scale", "epochs=many"], "--scale epochs=many: epochs must be a whole number"),
@@ -118,9 +132,27 @@ def test_what_cannot_be_done(capsys, tmp_path, monkeypatch, arguments, message):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_images_that_are_not_as_the_dataset_has_them_are_found_before_anything_starts(tmp_path, capsys):
+    for folder in ("train/a", "train/b", "val/a"):
+        (tmp_path / "images" / folder).mkdir(parents=True)
+    asked = ["frossl-fig3", "--data", str(tmp_path / "images"), "--runs_dir", str(tmp_path / "runs"), "--dataset"]
+    assert "only in " in (message := refused(capsys, *asked, "imagenet"))
+    assert "Seed set" not in message
+    (tmp_path / "images" / "val" / "b").mkdir()
+    assert "has 2 classes, and ImageNet-100 has 100" in (message := refused(capsys, *asked, "imagenet100"))
+    assert "give data.class_list after --" in message
+    assert "/c: data.class_list is a text file" in refused(capsys, *asked, "imagenet100", "--", "--data.class_list=c")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_nearest_name_is_given(capsys):
+    message = refused(capsys, "frossl-tabel3", "--list")
+    assert "there is no table or figure frossl-tabel3; did you mean frossl-table3? There are frossl-table2, " in message
+
+
 @pytest.mark.parametrize("name", [name for name, dataset in DATASETS.items() if not issubclass(dataset, ImageFolder)])
-def test_every_dataset_can_be_trained_on_instead(name, capsys):
-    reproduce(["frossl-table3", "--dataset", name, "--methods", "frossl", "--list"])
+def test_every_dataset_can_be_trained_on_instead(name, tmp_path, capsys):
+    reproduce(["frossl-table3", "--dataset", name, "--methods", "frossl", "--runs_dir", str(tmp_path), "--list"])
     assert f"--dataset={name}" in lines(capsys)[0]
 
 
@@ -151,7 +183,7 @@ def grid(folder, *arguments: str, methods: tuple[str, ...] = ("frossl", "wmse"))
 
 @pytest.mark.slow
 def test_a_grid_is_trained_gone_on_with_and_reported(tmp_path, capsys):
-    """W-MSE fails: a batch of 64 cannot whiten 64 dimensions."""
+    """W-MSE fails: 32 dimensions of which 8 are independent cannot be whitened."""
     assert reproduce(grid(tmp_path, "stop=1", "--jobs", "2")) == 1
     output = capsys.readouterr().out
     assert "1 of 2 runs are finished" in output
@@ -174,6 +206,9 @@ def test_a_grid_is_trained_gone_on_with_and_reported(tmp_path, capsys):
         in text
     )
     assert "arguments --model.backbone=test_resnet" in text
+    page = (tmp_path / "comparison" / "comparison.md").read_text()
+    assert "FroSSL, Table 2: linear probe of 12 methods" in page
+    assert "Not the paper's setting: trained on digits" in page
     assert (tmp_path / "comparison" / "index.html").stat().st_size > 1000
 
     before = run.last.stat().st_mtime_ns

@@ -35,9 +35,9 @@ class Look(Callback):
         self.seen.append(self.screen.lines())
 
 
-def watch(fit, tmp_path, columns, *callbacks, epochs=2, **kwargs):
+def watch(fit, tmp_path, columns, *callbacks, epochs=2, known=True, **kwargs):
     """The screens seen on the way, and the last one."""
-    with terminal(columns) as screen:
+    with terminal(columns, known) as screen:
         look = Look(screen)
         more = [callback(screen) for callback in callbacks]
         bar = [EpochTable(), TerminalBar(), *more, look]
@@ -55,6 +55,15 @@ def test_table_and_bar_stand_together_whole(fit, tmp_path, columns):
     assert [line.split()[0] for line in last] == ["epoch", "1/2", "2/2"]
     for lines in [line[:-1] for line in seen]:
         assert lines == last[: len(lines)]
+
+
+def test_a_terminal_that_does_not_know_its_size_has_80_columns(fit, tmp_path):
+    seen, last = watch(fit, tmp_path, 80, known=False)
+    for lines in seen:
+        assert BAR.match(lines[-1])
+        assert 60 < len(lines[-1]) <= 77
+    assert [line.split()[0] for line in last] == ["epoch", "1/2", "2/2"]
+    assert max(map(len, last)) <= 80
 
 
 def test_a_narrow_terminal_has_the_columns_that_matter_most(fit, tmp_path):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -205,7 +206,28 @@ def test_a_run_that_another_process_trains_is_left_alone(programs, tmp_path):
     outcomes = run_cells(programs(a=FINISH), tmp_path, say=lambda text: None)
     assert states(outcomes) == {"a": "busy"}
     assert "process 42 on elsewhere is training it" in outcomes["a"].text
-    assert str(run.status) in outcomes["a"].text
+    assert f"(or was, then delete {run.status})" in outcomes["a"].text
+
+
+def test_a_run_that_a_killed_call_has_left_is_told_of(programs, tmp_path):
+    begin(tmp_path, state="running", host=socket.gethostname(), pid=os.getpid())
+    said = []
+    assert states(run_cells(programs(a=FINISH), tmp_path, say=said.append)) == {"a": "busy"}
+    about = f"process {os.getpid()} on {socket.gethostname()} is training it, of another call or left by one that was"
+    assert said == [f"[1/1] a: {about} killed; this call leaves it alone"]
+
+
+def test_when_nobody_reads_on_what_runs_saves_and_nothing_more_begins(programs, tmp_path):
+    def say(text):
+        if (tmp_path / "a.up").exists() or text.startswith("[2/3] b: started"):
+            until = time.monotonic() + 60
+            while not (tmp_path / "a.up").exists() and time.monotonic() < until:
+                time.sleep(0.01)
+            raise BrokenPipeError
+
+    outcomes = run_cells(programs(a=SAVE_AND_STOP, b=FINISH, c=FINISH), tmp_path, jobs=2, say=say)
+    assert states(outcomes) == {"a": "stopped", "b": "stopped", "c": "waiting"}
+    assert (tmp_path / "a.saved").exists()
 
 
 def test_a_folder_that_a_run_was_killed_in_before_it_began_is_made_anew(programs, tmp_path):

@@ -74,8 +74,9 @@ def test_smaller_runs_say_so_and_show_their_last_epoch(made):
     lines = made(
         "frossl-table3", {"frossl-seed0": online(e3=30.0, e8=35.0)}, [scale.in_words(), "on folder"], scale=scale
     )
-    assert row(lines, "row")[:3] == ["epoch 3: ours / paper", "epoch 8", "epoch 10: ours / paper"]
-    assert row(lines, "frossl") == ["30.0 / 44.8", "35.0", "– / 56.9", "– / 64.8", "– / 67.1", "– / 72.0"]
+    assert row(lines, "row") == ["epoch 3: ours / paper", "epoch 8"]
+    assert row(lines, "frossl") == ["30.0 / 44.8", "35.0"]
+    assert "* Left out, for these runs do not get there: epoch 10, epoch 30, epoch 50, epoch 100." in lines
     assert "**Not the paper's setting: 8 epochs a run, 5000 training images; on folder.**" in lines
 
 
@@ -98,5 +99,37 @@ def test_imagenet_s_paper_has_final_numbers_only(made):
     texts = dict(zip(row(lines, "row"), row(lines, "frossl"), strict=True))
     assert texts["top-1, epoch 1"] == "20.0"
     assert "top-1, epoch 100" not in texts  # beyond the figure
-    assert "top-1, epoch 12" in row(made("frossl-fig4", {}, scale=Scale(stop=12)), "row")
     assert [text for title, text in texts.items() if title.startswith("linear")] == ["53.0 / 53.4", "– / 77.7"]
+
+
+def test_a_table_cut_short_shows_its_last_epoch_of_every_metric(made):
+    lines = made("frossl-fig4", {}, scale=Scale(stop=12))
+    epochs = [f"epoch {epoch}" for epoch in (1, 3, 10, 12)]
+    assert row(lines, "row") == [f"{metric}, {epoch}" for metric in ("top-1", "top-5") for epoch in epochs]
+    (left_out,) = (line for line in lines if line.startswith("* Left out"))
+    assert left_out.endswith("top-5, epoch 20, top-5, epoch 30, linear probe top-1, linear probe top-5.")
+
+
+def test_a_table_of_which_no_column_is_reached_keeps_them(made):
+    lines = made("frossl-table2", {}, scale=Scale(stop=1), rows=["frossl"], datasets=["cifar10"])
+    assert row(lines, "frossl") == ["– / 92.8"]
+
+
+@pytest.mark.parametrize(
+    ("values", "ours"),
+    [
+        ({"frossl-seed0": online(e1=30.0), "barlow_twins-seed0": online(e1=33.25)}, "-3.2"),
+        ({"frossl-seed0": online(e1=30.0)}, "–"),
+        (
+            {"frossl-seed0": online(e1=30.0), "frossl-seed1": online(e1=40.0), "barlow_twins-seed0": online(e1=20.0)},
+            "+15.0",
+        ),
+    ],
+)
+def test_a_difference_that_the_paper_prints_stands_below(made, values, ours):
+    lines = made("frossl-fig4", values, seeds=[0, 1])
+    assert f"* FroSSL - Barlow Twins, top-1, epoch 1: ours {ours} / paper's +12.2." in lines
+
+
+def test_a_difference_needs_both_rows(made):
+    assert not any("Barlow Twins, top-1" in line for line in made("frossl-fig4", {}, rows=["frossl"]))

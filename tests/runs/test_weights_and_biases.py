@@ -6,10 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import wandb
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from wandb_file import read_wandb
 
-from solo_frossl.run_files import RunFolder, Spectra, write_metrics
+from solo_frossl.run_files import RunFolder, Spectra, SpectraFile, write_metrics
 from solo_frossl.runs import WandbRun, weights_and_biases
+from solo_frossl.spectrum import CollapseStop
 
 CONFIG = {
     "method": "frossl",
@@ -62,6 +64,17 @@ def train(callback, run, epochs, error=None):
         write_metrics(run.metrics, {e: row(e) for e in range(epoch + 1)})
     done = trainer(epochs[-1] + 1)
     callback.on_exception(done, None, error) if error else callback.on_fit_end(done, None)
+
+
+def write_spectra(run, epochs, per_epoch=2):
+    """A few checks each epoch, as training leaves them."""
+    file = SpectraFile(run.spectrum)
+    file.continue_from(0)
+    one = np.ones(20)
+    for step in range(epochs * per_epoch):
+        others = {"predictor": one[:0], "alignment": one[:0], "view_correlation": one, "variance_share": 1.0}
+        others |= {"embeddings_rankme": 1.0, "features_rankme": 1.0}
+        file.append(step=step, epoch=step / per_epoch, embeddings=one, features=one, **others)
 
 
 def files(run):
@@ -144,10 +157,52 @@ def test_the_eigenvalues_are_drawn_over_the_epochs(run, monkeypatch):
     drawn = {}
     monkeypatch.setattr(wandb.plot, "line_series", lambda **chart: drawn.update(chart) or 1)
     train(sender(run), run, range(1))
-    assert rows_of(files(run)[0])[-1]["spectrum/eigenvalues"] == 1
+    assert rows_of(files(run)[0])[-1] == {"spectrum/eigenvalues": 1, "epoch": 1}
     assert drawn["keys"] == [f"l{i}" for i in range(1, 15)]
     assert (len(drawn["xs"]), drawn["xs"][0], drawn["xs"][-1]) == (200, 0.0, 9.99)
     assert [line[0] for line in drawn["ys"]] == pytest.approx([*(-i for i in range(13)), -12])
+
+
+def charts(file):
+    return [line["epoch"] for line in rows_of(file) if any(name.startswith("spectrum/eigenvalues") for name in line)]
+
+
+def test_the_chart_comes_every_few_epochs_and_at_the_end(run, monkeypatch):
+    monkeypatch.setattr(wandb.plot, "line_series", lambda **chart: 1)
+    monkeypatch.setattr(f"{__name__}.row", lambda epoch: {"train/loss": 1.0})
+    write_spectra(run, 1)
+    train(sender(run), run, range(11))
+    (sent,) = files(run)
+    assert charts(sent) == [1, 2, 3, 4, 5, 6, 8, 10, 11]
+
+
+def test_a_resumed_run_draws_only_what_is_new(run):
+    write_spectra(run, 1)
+    train(sender(run), run, range(2))
+    again = sender(run)
+    again.on_fit_start(trainer(2), None)
+    again.on_train_start(trainer(2), None)
+    again.on_fit_end(trainer(2), None)
+    train(sender(run), run, range(2, 3))
+    first, nothing, second = files(run)
+    assert charts(first) == [1, 2]
+    assert nothing.history == []
+    assert charts(second) == [3]
+
+
+@pytest.mark.parametrize(
+    ("error", "preempting", "exit_code"),
+    [
+        (SIGTERMException(), True, 1),
+        (KeyboardInterrupt(), False, 255),
+        (CollapseStop("low"), False, 1),
+        (RuntimeError("bad"), False, 1),
+    ],
+)
+def test_a_run_that_was_stopped_to_go_on_later_has_not_failed(run, error, preempting, exit_code):
+    train(sender(run), run, range(1), error)
+    (sent,) = files(run)
+    assert (sent.preempting, sent.exit_code) == (preempting, exit_code)
 
 
 def test_the_checkpoints_are_sent_when_asked_for(run):

@@ -92,6 +92,7 @@ def test_every_method_has_a_spectrum(tmp_path, method):
         eigenvalues = torch.linalg.eigvalsh(predictor).flip(0)
         np.testing.assert_allclose(spectra.predictor[1], eigenvalues, rtol=1e-6, atol=1e-6)
         assert 0.9 < row["spectrum/predictor/alignment"] <= 1
+    assert len(model.collapse_causes()) == 1, "settings as they are by default are no cause"
 
 
 def test_a_training_step_hands_out_its_views_in_order():
@@ -297,7 +298,7 @@ class TestCollapse:
         fitted, stopped, _ = collapsing(tmp_path, 3, 9)
         said = capsys.readouterr().err
         assert said.count("have collapsed") == 1
-        assert "The embeddings have collapsed in epoch 1, step 5: their effective rank is 0.00, below 1.2" in said
+        assert "The embeddings have collapsed in epoch 2/3, step 6: their effective rank is 0.00, below 1.2" in said
         causes = said.index("gradients flow through both views (model.stop_gradient is false)")
         assert causes < said.index("there is no target network (model.momentum is null)")
         assert "the learning rate is too high (model.optimizer.lr 0.4, warmed up over 1 epochs)" in said
@@ -326,6 +327,26 @@ class TestCollapse:
         assert not stopped
         assert "have collapsed" in capsys.readouterr().err
 
+    @pytest.mark.parametrize(
+        ("first", "last", "checks", "remark"),
+        [
+            (8, 11, 3, "the embeddings have collapsed: at the end their effective rank is 0.00, below 1.2"),
+            (
+                8,
+                11,
+                5,
+                "the embeddings may have collapsed, or the run is too short to tell: at the end their effective",
+            ),
+            (8, 10, 3, None),
+        ],
+    )
+    def test_a_run_that_ends_in_it_says_so(self, tmp_path, first, last, checks, remark):
+        fitted, stopped, _ = collapsing(tmp_path, first, last, checks=checks)
+        (spectrum,) = (callback for callback in fitted.callbacks if isinstance(callback, SpectrumCallback))
+        assert not stopped
+        assert (spectrum.remark or "").startswith(remark or "")
+        assert (spectrum.remark is None) is (remark is None)
+
     def test_causes_name_what_the_method_has(self):
         def causes(method, *arguments):
             return build(method, *arguments)[0].collapse_causes()
@@ -343,11 +364,63 @@ class TestCollapse:
         )
         assert not any("target network" in cause for cause in causes("byol"))
 
+    @pytest.mark.parametrize(
+        ("method", "arguments", "cause"),
+        [
+            ("frossl", ["invariance_weight=1e4"], "little works against collapse (model.invariance_weight 10000, by"),
+            (
+                "frossl",
+                ["variance_weight=0.01"],
+                "little works against collapse (model.variance_weight 0.01, by default 1",
+            ),
+            (
+                "vicreg",
+                ["invariance_weight=1000", "variance_weight=50"],
+                "little works against collapse (model.invariance",
+            ),
+            (
+                "barlow_twins",
+                ["off_diagonal_weight=1e-5"],
+                "little works against collapse (model.off_diagonal_weight 1e-05,",
+            ),
+            (
+                "corinfomax",
+                ["invariance_weight=1e5"],
+                "little works against collapse (model.invariance_weight 100000, by",
+            ),
+            (
+                "corinfomax",
+                ["projector.output=64"],
+                "the batch is small for the embeddings (data.batch_size 64, model.proj",
+            ),
+            (
+                "byol",
+                ["momentum.base_tau=1"],
+                "the target network stays as it was at random (model.momentum.base_tau is 1)",
+            ),
+            (
+                "byol",
+                ["momentum.base_tau=0", "momentum.final_tau=0"],
+                "the target network is the online one of the step",
+            ),
+            ("directpred", ["alpha=0.01"], "the predictor is nearly the identity (model.alpha is 0.01)"),
+            ("isoloss", ["alpha=8"], "the predictor keeps little but the largest eigenvalues (model.alpha is 8)"),
+        ],
+    )
+    def test_the_likely_cause_is_named_first(self, method, arguments, cause):
+        first, *_, last = build(method, *(f"--model.{text}" for text in arguments))[0].collapse_causes()
+        assert first.startswith(cause)
+        assert last.startswith("the learning rate is too high")
+
+    @pytest.mark.parametrize("weights", [["invariance_weight=1.4"], ["invariance_weight=50", "variance_weight=50"]])
+    def test_weights_in_proportion_are_no_cause(self, weights):
+        assert len(build("frossl", *(f"--model.{text}" for text in weights))[0].collapse_causes()) == 1
+
 
 def stops(collapsed_on):
     """Whether each process stops when one of them found a collapse."""
     spectrum = SpectrumCallback("nowhere", on_collapse="stop")
-    spectrum._collapsed = distributed.rank() == collapsed_on
+    spectrum._collapse = "as told" if distributed.rank() == collapsed_on else None
     return spectrum._must_stop(SimpleNamespace(device="cpu"))
 
 
