@@ -128,6 +128,28 @@ class TestFroSSL:
                     assert np.abs(values - expected.y).max() < 0.06, (panel.title, expected.name, others)
 
 
+def curves(panel, source):
+    return {curve.name: curve for curve in panel.curves if curve.source == source}
+
+
+class TestDynamics:
+    def test_descent_lies_on_the_equation(self):
+        for name in ("dynamics-fig3", "dynamics-fig6"):
+            for panel in FIGURES[name].compute(None, 0, nothing).panels:
+                found, expected = curves(panel, "gradient descent"), curves(panel, "equation")
+                assert found.keys() == expected.keys() == {"Grassmann", "projected"}
+                for pair in found:
+                    assert np.abs(found[pair].y - expected[pair].y).max() < 0.03
+                printed = next(c for c in panel.curves if c.source == "guide")
+                assert np.abs(found["Grassmann"].y - printed.y).max() > 0.2
+
+    def test_outputs_come_to_span_the_first_eigenvectors(self):
+        one, two, _ = FIGURES["dynamics-fig4"].compute(None, 0, nothing).panels
+        for panel, spanned in ((one, {"v_1"}), (two, {"v_1", "v_2"})):
+            for name, curve in curves(panel, "gradient descent").items():
+                assert curve.y[-1] == pytest.approx(float(name in spanned), abs=0.02)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_is_whole_and_tells_its_progress(name, images, tmp_path):
@@ -142,6 +164,7 @@ def test_every_figure_is_whole_and_tells_its_progress(name, images, tmp_path):
         for curve in panel.curves:
             assert np.isfinite(curve.y).all()
             assert len(curve.x) > 1
+        assert len({(curve.name, curve.source) for curve in panel.curves}) == len(panel.curves)
     draw(shown, tmp_path / "f.png")
     pixels = np.asarray(Image.open(tmp_path / "f.png").convert("L"))
     assert min(pixels[0].min(), pixels[-1].min(), pixels[:, 0].min(), pixels[:, -1].min()) == 255

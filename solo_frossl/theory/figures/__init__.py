@@ -6,7 +6,7 @@ Each is a function of the images, a seed and what to tell of the progress; it ta
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from solo_frossl.theory.figures import frossl
+from solo_frossl.theory.figures import dynamics, frossl
 from solo_frossl.theory.figures.figure import Curve, Panel, Progress, TheoryFigure, draw, write_csv
 from solo_frossl.theory.figures.images import Images, read_images
 
@@ -33,6 +33,12 @@ FIGURES: dict[str, Entry] = {
     "frossl-speedup": Entry("how much sooner FroSSL learns a mode, by correlation and size", frossl.speed_up, 27),
     "frossl-spurious-minimum": Entry("the local minimum below a correlation of 1/2", frossl.spurious_minimum, 38),
     "frossl-kin": Entry("modes of FroSSL, Barlow Twins, SimCLR and VICReg side by side", frossl.kin, 6000),
+    "dynamics-fig1": Entry("half moons: collapse without a constraint, none with one", dynamics.fig1, 1030),
+    "dynamics-fig2": Entry("non-linear against linear networks by width, absolute and relative", dynamics.fig2, 1500),
+    "dynamics-fig3": Entry("gradient descent against the equation, by width", dynamics.fig3, 3000),
+    "dynamics-fig4": Entry("what the outputs come to span", dynamics.fig4, 1800),
+    "dynamics-fig5": Entry("time of a step, and a linear SVM on what was learned", dynamics.fig5, 905),
+    "dynamics-fig6": Entry("depth: one to three hidden layers", dynamics.fig6, 4500),
 }
 """Every figure by the name that the command line knows it by."""
 

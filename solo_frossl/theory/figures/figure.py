@@ -17,19 +17,20 @@ from matplotlib.lines import Line2D
 
 Progress = Callable[[int], None]
 """Told of steps done: of gradient descent, or of whatever a figure takes time for."""
-Source = Literal["measured", "gradient descent", "equation", "closed form", "guide"]
-"""Where a curve comes from: samples or runs; gradient descent on the weights; the differential equation, integrated;
-the equation's solution; or a line to compare with."""
+Source = Literal["measured", "points", "gradient descent", "equation", "closed form", "guide"]
+"""Where a curve comes from: samples or runs, joined or as points; gradient descent on the weights; the differential
+equation, integrated; the equation's solution; or a line to compare with."""
 
 _LOOKS: dict[str, dict[str, object]] = {
     "measured": {"linestyle": "-", "marker": "o", "markersize": 3.5, "linewidth": 1.0},
+    "points": {"linestyle": "none", "marker": ".", "markersize": 4.0},
     "gradient descent": {"linestyle": "-", "linewidth": 2.6, "alpha": 0.55, "solid_capstyle": "butt"},
     "equation": {"linestyle": "--", "linewidth": 1.1},
     "closed form": {"linestyle": ":", "linewidth": 0.6, "marker": "x", "markersize": 4.5, "markeredgewidth": 1.1},
     "guide": {"linestyle": "-.", "linewidth": 0.9},
 }
 _MARKS = 14
-"""Marks of a closed form over the width of a panel."""
+"""Marks of a line over the width of a panel, about."""
 _PANEL = (3.4, 2.5)
 """Inches."""
 
@@ -132,7 +133,7 @@ def draw(figure: TheoryFigure, path: Path) -> None:
     """
     columns = min(figure.columns, len(figure.panels))
     rows = math.ceil(len(figure.panels) / columns)
-    sources = [s for s in _LOOKS if any(c.source == s for p in figure.panels for c in p.curves)]
+    sources = [s for s in _LOOKS if s != "points" and any(c.source == s for p in figure.panels for c in p.curves)]
     with mpl.rc_context({"font.size": 9, "axes.titlesize": 9, "legend.fontsize": 8, "legend.frameon": False}):
         drawing = Figure(figsize=(_PANEL[0] * columns, _PANEL[1] * rows + 0.35), layout="constrained")
         panels = list(drawing.subplots(rows, columns, squeeze=False).flat)
@@ -152,7 +153,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     colours = {name: _colour(number, len(names)) for number, name in enumerate(names)}
     for curve in sorted(panel.curves, key=lambda curve: list(_LOOKS).index(curve.source)):
         look = dict(_LOOKS[curve.source])
-        if curve.source == "closed form":
+        if curve.source in ("closed form", "measured"):
             look["markevery"] = max(1, len(curve.x) // _MARKS)
         axes.plot(curve.x, curve.y, color=colours.get(curve.name, "0.35"), **look)
     axes.set_xscale("log" if panel.log_x else "linear")
