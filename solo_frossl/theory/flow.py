@@ -81,12 +81,12 @@ def descend(
     times, seen = [], []
     for step in range(steps + 1):
         if step % every == 0 or step == steps:
-            times.append(learning_rate * step)
-            seen.append(observe(*now).detach().cpu().numpy())
             if not all(bool(torch.isfinite(w).all()) for w in now):
                 raise ValueError(
                     f"gradient descent has diverged by step {step}: take a learning rate below {learning_rate:g}"
                 )
+            times.append(learning_rate * step)
+            seen.append(observe(*now).detach().cpu().numpy())
         if step == steps:
             break
         leaves = [w.requires_grad_() for w in now]

@@ -6,7 +6,7 @@ Each is a function of the images, a seed and what to tell of the progress; it ta
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from solo_frossl.theory.figures import dynamics, frossl
+from solo_frossl.theory.figures import dynamics, frossl, implicit
 from solo_frossl.theory.figures.figure import Curve, Panel, Progress, TheoryFigure, draw, write_csv
 from solo_frossl.theory.figures.images import Images, read_images
 
@@ -33,6 +33,10 @@ FIGURES: dict[str, Entry] = {
     "frossl-speedup": Entry("how much sooner FroSSL learns a mode, by correlation and size", frossl.speed_up, 27),
     "frossl-spurious-minimum": Entry("the local minimum below a correlation of 1/2", frossl.spurious_minimum, 38),
     "frossl-kin": Entry("modes of FroSSL, Barlow Twins, SimCLR and VICReg side by side", frossl.kin, 6000),
+    "implicit-fig2": Entry("eigenvalues under the eight Siamese losses", implicit.fig2, 2400),
+    "implicit-fig4": Entry("alignment of a trained linear predictor", implicit.fig4, 1200),
+    "implicit-fig5": Entry("two neurons from three starts", implicit.fig5, 600),
+    "implicit-fig6": Entry("the eight losses with a ReLU", implicit.fig6, 2400),
     "dynamics-fig1": Entry("half moons: collapse without a constraint, none with one", dynamics.fig1, 1030),
     "dynamics-fig2": Entry("non-linear against linear networks by width, absolute and relative", dynamics.fig2, 1500),
     "dynamics-fig3": Entry("gradient descent against the equation, by width", dynamics.fig3, 3000),

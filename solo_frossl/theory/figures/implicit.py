@@ -1,0 +1,223 @@
+"""Figs. 2, 4, 5 and 6 of "Implicit variance regularization in non-contrastive SSL", drawn."""
+
+import numpy as np
+import torch
+
+from solo_frossl.seeding import generator
+from solo_frossl.theory.figures.figure import Curve, Panel, Progress, TheoryFigure, modes
+from solo_frossl.theory.figures.images import Images
+from solo_frossl.theory.flow import Trajectory, descend, integrate
+from solo_frossl.theory.siamese import (
+    LOSSES,
+    Siamese,
+    alignment,
+    draw_views,
+    eigenvalues,
+    expected_loss,
+    fresh_loss,
+    mode_weights,
+    rate,
+    solution,
+    trainable_loss,
+)
+
+INPUTS, OUTPUTS, STEPS = 15, 10, 300
+DECAY = 0.01
+"""Weight decay of Fig. 4."""
+TIME = "t = learning rate x step"
+TITLES = {
+    "plain": "as it is",
+    "iso": "IsoLoss",
+    "no_stop_gradient": "without stop-gradient",
+    "no_predictor": "without predictor",
+}
+UNTIL = {
+    ("euclidean", "plain"): 12.0,
+    ("euclidean", "iso"): 4.0,
+    ("euclidean", "no_stop_gradient"): 4.0,
+    ("euclidean", "no_predictor"): 60.0,
+    ("cosine", "plain"): 40.0,
+    ("cosine", "iso"): 6.0,
+    ("cosine", "no_stop_gradient"): 60.0,
+    ("cosine", "no_predictor"): 3000.0,
+}
+"""How long each loss is followed, in units of its flow."""
+
+
+def _start(seed: int) -> torch.Tensor:
+    """Weights as of a freshly made layer, ``(M, N)``: eigenvalues of W W^T from about 0.01 to 0.8."""
+    random = torch.randn(OUTPUTS, INPUTS, generator=generator(seed, "theory"), dtype=torch.float64)
+    return random / 6
+
+
+def fig2(images: Images | None, seed: int, progress: Progress) -> TheoryFigure:
+    """Eigenvalues under the eight losses: gradient descent on the expected loss, equation, closed form."""
+    panels, apart, last = [], {}, {}
+    for siamese in LOSSES:
+        key = (siamese.similarity, siamese.variant)
+        w, until = _start(seed), UNTIL[key]
+        seen = descend(
+            lambda w, siamese=siamese: expected_loss(w, siamese),
+            [w],
+            learning_rate=until / STEPS,
+            steps=STEPS,
+            observe=eigenvalues,
+            every=3,
+            progress=progress,
+        )
+        first = eigenvalues(w).numpy()
+        solved = integrate(lambda s, siamese=siamese: rate(s, siamese), first, seen.time)
+        curves = [
+            *modes("eigenvalue", "gradient descent", seen.time, seen.values),
+            *modes("eigenvalue", "equation", solved.time, -np.sort(-solved.values, axis=1)),
+        ]
+        if siamese.similarity == "euclidean" and siamese.variant != "no_stop_gradient":
+            curves += modes("eigenvalue", "closed form", seen.time, solution(seen.time, first, siamese))
+        apart[key] = float(np.abs(seen.values - curves_of(solved)).max())
+        last[key] = seen.values[-1]
+        panels.append(
+            Panel(
+                f"{siamese.similarity.capitalize()}, {TITLES[siamese.variant]}",
+                TIME,
+                "eigenvalues of W W^T",
+                tuple(curves),
+                named=False,
+            )
+        )
+    gone = last["cosine", "no_stop_gradient"]
+    left = int((gone > 0.1).sum())
+    return TheoryFigure(
+        "implicit-fig2",
+        "Implicit variance regularization, Fig. 2: eigenvalues under the eight losses",
+        "Without stop-gradient the Euclidean loss collapses and the cosine's eigenvalues diverge; without a predictor"
+        " nothing or little is learned; with both all eigenvalues become equal, with IsoLoss all at one pace.",
+        f"Gradient descent on the expected loss stays within {max(apart.values()):.3f} of the equations. The cosine's"
+        f" eigenvalues without stop-gradient do not diverge: their sum stays {gone.sum():.2f}, and {left} of {OUTPUTS}"
+        f" are above 0.1 at t = {UNTIL['cosine', 'no_stop_gradient']:g}.",
+        tuple(panels),
+        "Table 1 and Appendix C.2 let the cosine's eigenvalues diverge without stop-gradient; Eq. 12 lacks sigma^2 (1 +"
+        " lambda^2), Eq. 13 prints no updates where both views are noisy.",
+        columns=4,
+    )
+
+
+def curves_of(trajectory: Trajectory) -> np.ndarray:
+    """Its values, descending at each time."""
+    return -np.sort(-trajectory.values, axis=1)
+
+
+def fig4(images: Images | None, seed: int, progress: Progress) -> TheoryFigure:
+    """A trained linear predictor comes to share the correlation's eigenvectors."""
+    random = generator(seed, "theory")
+    views = draw_views(500, INPUTS, 0.1, random)
+    p = 0.03 * torch.randn(OUTPUTS, OUTPUTS, generator=random, dtype=torch.float64)
+    panels, least = [], {}
+    for similarity in ("euclidean", "cosine"):
+        seen = descend(
+            lambda w, p, similarity=similarity: trainable_loss(w, p, *views, similarity=similarity, weight_decay=DECAY),
+            [1.5 * _start(seed), p],
+            learning_rate=0.05,
+            steps=2 * STEPS,
+            observe=alignment,
+            every=6,
+            progress=progress,
+        )
+        least[similarity] = float(seen.values[-1].min())
+        panels.append(
+            Panel(
+                f"{similarity.capitalize()} loss",
+                TIME,
+                "alignment cos(u_i, W_P u_i)",
+                tuple(modes("eigenvector", "gradient descent", seen.time, seen.values)),
+                named=False,
+                limits=(-1.05, 1.05),
+            )
+        )
+    return TheoryFigure(
+        "implicit-fig4",
+        "Implicit variance regularization, Fig. 4: alignment of a trained linear predictor",
+        "A linear predictor that is trained by gradient descent comes to have the eigenvectors of the embeddings'"
+        " correlation.",
+        f"From a small random predictor all alignments end above {least['euclidean']:.3f} with the Euclidean loss and"
+        f" {least['cosine']:.3f} with the cosine (weight decay {DECAY:g}; without it the difference of W W^T and P^T P"
+        " is conserved).",
+        tuple(panels),
+    )
+
+
+def fig5(images: Images | None, seed: int, progress: Progress) -> TheoryFigure:
+    """Two neurons from three starts."""
+    starts = np.array([[2.0, 0.1], [0.5, 0.3], [0.2, 1.5]])
+    random = generator(seed, "theory")
+    outputs, vectors = (
+        torch.linalg.qr(torch.randn(n, 2, generator=random, dtype=torch.float64))[0] for n in (2, INPUTS)
+    )
+    panels, ends = [], {}
+    for siamese, until in ((Siamese("euclidean"), 15.0), (Siamese("cosine"), 12.0)):
+        seen = descend(
+            lambda w, siamese=siamese: expected_loss(w, siamese),
+            [mode_weights(starts, outputs=outputs, vectors=vectors)],
+            learning_rate=until / STEPS,
+            steps=STEPS,
+            observe=lambda w: torch.diagonal(outputs.mT @ w @ w.mT @ outputs, dim1=-2, dim2=-1),
+            every=3,
+            progress=progress,
+        )
+        solved = integrate(lambda s, siamese=siamese: rate(s, siamese), starts, seen.time)
+        curves = []
+        for start, (name, values) in enumerate(zip("abc", starts, strict=True)):
+            label = f"start {name}: {values[0]:g}, {values[1]:g}"
+            for mode in range(2):
+                curves.append(Curve(label, "gradient descent", seen.time, seen.values[:, start, mode]))
+                curves.append(Curve(label, "equation", seen.time, solved.values[:, start, mode]))
+        ends[siamese.similarity] = seen.values[-1].mean(-1)
+        panels.append(Panel(f"{siamese.similarity.capitalize()} loss", TIME, "eigenvalues of W W^T", tuple(curves)))
+    words = {name: ", ".join(f"{value:.2f}" for value in values) for name, values in ends.items()}
+    return TheoryFigure(
+        "implicit-fig5",
+        "Implicit variance regularization, Fig. 5: two neurons from three starts",
+        "Under the Euclidean loss both eigenvalues always converge to 1; under the cosine they become equal at a value"
+        " that the start decides.",
+        f"They end at {words['euclidean']} and {words['cosine']}: with noise on both views the first limit is"
+        " 1 / (1 + sigma^2), the second is the mean of the start's eigenvalues.",
+        tuple(panels),
+        "Eqs. 9 and 16 print the limit 1, which is that without noise.",
+    )
+
+
+def fig6(images: Images | None, seed: int, progress: Progress) -> TheoryFigure:
+    """The eight losses with a ReLU on the embeddings."""
+    panels, spread = [], {}
+    for siamese in LOSSES:
+        key = (siamese.similarity, siamese.variant)
+        until = min(UNTIL[key], 60.0)
+        seen = descend(
+            fresh_loss(siamese, samples=500, generator=generator(seed, "theory"), relu=True),
+            [_start(seed)],
+            learning_rate=until / STEPS,
+            steps=STEPS,
+            observe=lambda w: eigenvalues(w, relu=True),
+            every=3,
+            progress=progress,
+        )
+        began, spread[key] = (float(values[1] / values[-1]) for values in (seen.values[0], seen.values[-1]))
+        panels.append(
+            Panel(
+                f"{siamese.similarity.capitalize()}, {TITLES[siamese.variant]}",
+                TIME,
+                "eigenvalues of E[z z^T]",
+                tuple(modes("eigenvalue", "gradient descent", seen.time, seen.values)),
+                named=False,
+            )
+        )
+    return TheoryFigure(
+        "implicit-fig6",
+        "Implicit variance regularization, Fig. 6: the same with a ReLU on the embeddings",
+        "The dynamics are qualitatively those of the linear network.",
+        "The first eigenvalue is that of the mean, which a ReLU makes positive. Of the others the largest over the"
+        f" smallest goes from {began:.0f} to {spread['euclidean', 'iso']:.1f} with the Euclidean IsoLoss and"
+        f" {spread['cosine', 'iso']:.1f} with the cosine's; without IsoLoss the smallest modes stay behind"
+        f" ({spread['euclidean', 'plain']:.0f} and {spread['cosine', 'plain']:.0f}).",
+        tuple(panels),
+        columns=4,
+    )
