@@ -264,7 +264,8 @@ def trainable_loss(
 
     Without weight decay gradient flow conserves W W^T - P^T P, whatever d is; with it that goes as
     e^(-2 weight_decay t) (:func:`imbalance`). For the squared distance the predictor that rests while W stands is
-    P = C (k C + weight_decay I)^-1, C = W W^T, which has the eigenvectors of C (:func:`alignment`).
+    P = C (k C + weight_decay I)^-1, C = W W^T, which has the eigenvectors of C (:func:`alignment`). A mode of such a
+    predictor dies out while its eigenvalue p has p (1 - k p) < weight_decay.
 
     Args:
         w: ``(..., M, N)``.

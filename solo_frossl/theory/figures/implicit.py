@@ -166,8 +166,8 @@ def fig5(images: Images | None, seed: int, progress: Progress) -> TheoryFigure:
         solved = integrate(lambda s, siamese=siamese: rate(s, siamese), starts, seen.time)
         curves = []
         for start, (name, values) in enumerate(zip("abc", starts, strict=True)):
-            label = f"start {name}: {values[0]:g}, {values[1]:g}"
             for mode in range(2):
+                label = f"{name}{mode + 1}, from {values[mode]:g}"
                 curves.append(Curve(label, "gradient descent", seen.time, seen.values[:, start, mode]))
                 curves.append(Curve(label, "equation", seen.time, solved.values[:, start, mode]))
         ends[siamese.similarity] = seen.values[-1].mean(-1)
