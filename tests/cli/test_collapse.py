@@ -62,6 +62,7 @@ def test_by_default_it_is_reported_and_goes_on(tmp_path, capsys):
     assert spectra.step.tolist() == list(range(6 * STEPS))
 
 
+@pytest.mark.slow
 def test_on_collapse_stop_ends_the_run_which_can_go_on(tmp_path, capsys):
     assert pretrain(arguments(tmp_path, "--on_collapse=stop")) == COLLAPSED == 3
     said = capsys.readouterr()
@@ -85,6 +86,7 @@ def test_on_collapse_stop_ends_the_run_which_can_go_on(tmp_path, capsys):
     assert "have collapsed" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_found_in_the_last_step_of_an_epoch_it_ends_the_run_just_so(tmp_path, capsys):
     assert pretrain(arguments(tmp_path, "--on_collapse=stop", "--name=first")) == COLLAPSED
     step = read_checkpoint(RunFolder(tmp_path / "first").last)["global_step"]
@@ -97,6 +99,7 @@ def test_found_in_the_last_step_of_an_epoch_it_ends_the_run_just_so(tmp_path, ca
     assert f"collapsed in epoch {(step + later) // STEPS}/6, step {step + later}: their" in read_status(run).reason
 
 
+@pytest.mark.slow
 def test_a_run_too_short_to_tell_says_at_its_end_how_low_the_rank_is(tmp_path, capsys):
     assert pretrain(arguments(tmp_path, "--spectrum.collapse_checks=null", "--on_collapse=stop")) == 0
     said = capsys.readouterr()

@@ -86,6 +86,7 @@ def test_a_folder_that_cannot_be_written_is_named(runs, capsys):
     assert "choose another folder with --out" in refused(capsys, runs, "--out", runs / "taken")
 
 
+@pytest.mark.slow
 def test_it_says_what_it_wrote_and_what_to_know(runs, tmp_path, capsys):
     (runs / "simclr-seed0" / "metrics.csv").unlink()
     assert compare([str(runs), "--out", str(tmp_path / "out"), "--epochs", "2", "--reach", "20"]) == 0

@@ -22,6 +22,7 @@ def build(config: str):
     return build_cli(["--config", config], methods=METHODS, datasets=DATASETS, add_arguments=lambda parser: None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("folder", "name"), PAIRS)
 def test_every_pair_is_a_valid_configuration(folder, name):
     parsed = build(f"configs/{folder}/{name}.yaml")

@@ -86,6 +86,7 @@ def test_a_run_that_cannot_start_leaves_no_folder(tmp_path, capsys, wrong, messa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_refused_resume_leaves_the_configuration_alone(tmp_path, capsys):
     assert pretrain(arguments(tmp_path, "--trainer.max_epochs=1", "--checkpoint.every_n_steps=3")) == 0
     os.replace(tmp_path / "r/checkpoints/previous.ckpt", tmp_path / "r/checkpoints/last.ckpt")  # in mid-epoch
@@ -98,6 +99,7 @@ def test_a_refused_resume_leaves_the_configuration_alone(tmp_path, capsys):
     assert yaml.safe_load((tmp_path / "r/config.yaml").read_text())["trainer"]["max_epochs"] == 2
 
 
+@pytest.mark.slow
 def test_a_configuration_given_on_resuming_lies_over_the_run_s_own(tmp_path):
     """In both ways of writing it."""
     assert pretrain(arguments(tmp_path, "--trainer.max_epochs=1")) == 0
@@ -109,6 +111,7 @@ def test_a_configuration_given_on_resuming_lies_over_the_run_s_own(tmp_path):
     assert len(rows(tmp_path)) == 2
 
 
+@pytest.mark.slow
 def test_a_run_in_two_parts_is_the_whole_run(tmp_path):
     """The schedules of the first part are those of the whole."""
     for part in ("whole", "parts"):

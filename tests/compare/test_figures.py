@@ -48,7 +48,9 @@ def two():
     return drawn([near, Run(far.folder, far.config, {e: far.metrics[e] | terms for e in (1, 2)})])
 
 
-@pytest.mark.parametrize("figures", ["two", "seven", pytest.param(21, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "figures", ["two", pytest.param("seven", marks=pytest.mark.slow), pytest.param(21, marks=pytest.mark.slow)]
+)
 def test_the_legend_is_inside_and_names_every_method(request, figures):
     count = {"two": 2, "seven": 7}.get(figures, figures)
     figures = drawn(runs(count)) if count == figures else request.getfixturevalue(figures)

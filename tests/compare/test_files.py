@@ -4,6 +4,7 @@ import csv
 import io
 
 import numpy as np
+import pytest
 import yaml
 from made_up_runs import metrics, write_run
 from PIL import Image
@@ -36,6 +37,7 @@ def compared(folder):
     return compare_runs([read_run(f, yaml.safe_load((f / "config.yaml").read_text())) for f in folders])
 
 
+@pytest.mark.slow
 def test_everything_is_written(runs, tmp_path):
     out = tmp_path / "deep" / "out"
     written = write_comparison(compared(runs), out)
@@ -54,6 +56,7 @@ def test_everything_is_written(runs, tmp_path):
         assert path.stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_figures_are_wide_enough_for_print_and_the_pdf_keeps_its_text(runs, tmp_path):
     write_comparison(compared(runs), tmp_path)
     with Image.open(tmp_path / "figures" / "accuracy.png") as image:
@@ -62,6 +65,7 @@ def test_figures_are_wide_enough_for_print_and_the_pdf_keeps_its_text(runs, tmp_
     assert b"/FontFile2" in (tmp_path / "figures" / "accuracy.pdf").read_bytes()
 
 
+@pytest.mark.slow
 def test_several_datasets_have_files_of_their_own(tmp_path):
     write_run(tmp_path / "runs" / "a", dataset="cifar10", epochs=2)
     write_run(tmp_path / "runs" / "b", dataset="stl10", epochs=2)

@@ -80,6 +80,7 @@ def test_the_classifier_learns_without_touching_the_backbone(name):
     assert (model.classifier.weight.grad == 0).all()
 
 
+@pytest.mark.slow
 def test_mixed_precision_neither_overflows_nor_strays(name, monkeypatch):
     """Networks in half precision; what the objective makes of their outputs is in float32 or better."""
     losses = {}

@@ -66,6 +66,7 @@ def test_a_terminal_that_does_not_know_its_size_has_80_columns(fit, tmp_path):
     assert max(map(len, last)) <= 80
 
 
+@pytest.mark.slow
 def test_a_narrow_terminal_has_the_columns_that_matter_most(fit, tmp_path):
     _, last = watch(fit, tmp_path, 60)
     assert last[0].split() == ["epoch", "loss", "online", "%", "k-NN", "%", "eff.", "rank"]
@@ -94,6 +95,7 @@ class Clock:
         return Work()
 
 
+@pytest.mark.slow
 def test_it_tells_speed_and_time_left(fit, tmp_path, monkeypatch):
     seen, _ = watch(fit, tmp_path, 200, Clock(monkeypatch).callback, epochs=3)
     bars = [re.sub(" [^ -~]+ *", " | ", lines[-1]) for lines in seen]
@@ -229,6 +231,7 @@ def test_the_texts_fit_into_any_width():
         assert len(left) + len(right) + 2 <= columns
 
 
+@pytest.mark.slow
 def test_a_run_that_stops_early_says_what_is_left_until_then(fit, tmp_path):
     with terminal(120) as screen:
         look = Look(screen)

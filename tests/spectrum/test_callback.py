@@ -106,6 +106,7 @@ def test_a_training_step_hands_out_its_views_in_order():
         torch.testing.assert_close(outputs[name], expected)
 
 
+@pytest.mark.slow
 def test_closed_form_methods_have_a_predictor():
     """Else the test above would pass without."""
     assert {n for n in METHODS if build(n)[0].linear_predictor() is not None} == {"directpred", "directcopy", "isoloss"}
@@ -223,6 +224,7 @@ def test_stopped_at_any_step_and_resumed_the_file_ends_identical(tmp_path):
         assert resumed == rows[-len(resumed) :]
 
 
+@pytest.mark.slow
 def test_results_that_come_late_are_the_same(tmp_path, monkeypatch):
     """As on a GPU, where a thread finds the eigenvalues while training goes on."""
     at_once = saved_run(tmp_path / "at once", saved_every=3)
@@ -424,6 +426,7 @@ def stops(collapsed_on):
     return spectrum._must_stop(SimpleNamespace(device="cpu"))
 
 
+@pytest.mark.slow
 def test_all_processes_stop_together(gloo_pool):
     assert gloo_pool.run(stops, 0) == [True, True]
     assert gloo_pool.run(stops, None) == [False, False]

@@ -117,6 +117,7 @@ class TestFroSSL:
         left = columns[:, 1] - columns[:, 0] * (columns[:, 0] @ columns[:, 1]) / (columns[:, 0] @ columns[:, 0])
         assert start[1] == pytest.approx(np.linalg.norm(left), rel=1e-9)
 
+    @pytest.mark.slow
     def test_descent_equation_and_closed_form_lie_upon_each_other(self):
         for panel in kin(None, 0, nothing).panels:
             by_source = {}
@@ -133,6 +134,7 @@ def curves(panel, source):
 
 
 class TestDynamics:
+    @pytest.mark.slow
     def test_descent_lies_on_the_equation(self):
         for name in ("dynamics-fig3", "dynamics-fig6"):
             for panel in FIGURES[name].compute(None, 0, nothing).panels:
@@ -143,6 +145,7 @@ class TestDynamics:
                 printed = next(c for c in panel.curves if c.source == "guide")
                 assert np.abs(found["Grassmann"].y - printed.y).max() > 0.2
 
+    @pytest.mark.slow
     def test_outputs_come_to_span_the_first_eigenvectors(self):
         one, two, _ = FIGURES["dynamics-fig4"].compute(None, 0, nothing).panels
         for panel, spanned in ((one, {"v_1"}), (two, {"v_1", "v_2"})):

@@ -226,6 +226,7 @@ class TestClosedForms:
         ratio = frossl_growth(SYMMETRIC).rate / barlow_growth(SYMMETRIC).rate
         np.testing.assert_allclose(ratio, 1 + 1 / SYMMETRIC.rho, rtol=1e-12)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("rho", "expected"), [(1.0, 2.00), (0.9, 2.14), (0.6, 2.84), (0.3, 4.95)])
     def test_time_to_99_percent_of_the_own_limit(self, rho, expected):
         """Barlow's time over FroSSL's from s0 = 1e-2 and lambda = 1, by formula and by gradient descent."""
@@ -259,6 +260,7 @@ class TestClosedForms:
 
 
 class TestVICReg:
+    @pytest.mark.slow
     def test_gradient_descent_follows_the_equations_and_the_closed_form(self):
         """With one mode an output; weights of 1 keep the corner at a standard deviation of 1 within reach."""
         options = {"variance_weight": 1.0, "invariance_weight": 1.0}
