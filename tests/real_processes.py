@@ -15,17 +15,18 @@ _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["solo_frossl.cli.pretrain"])
 
 
-def start(folder: Path, *arguments: str) -> list[BaseProcess]:
+def start(folder: Path, *arguments: str, accelerator: str = "cpu") -> list[BaseProcess]:
     """Start the main job as one process.
 
     Args:
         folder: for the run, which is named ``r``, and for what it prints.
         arguments: of the command line.
+        accelerator: ``cpu`` or ``gpu``.
     """
-    return [_start(folder, arguments, rank=0, environment={})]
+    return [_start(folder, (*arguments, f"--trainer.accelerator={accelerator}"), rank=0, environment={})]
 
 
-def start_two(folder: Path, *arguments: str) -> list[BaseProcess]:
+def start_two(folder: Path, *arguments: str, accelerator: str = "cpu") -> list[BaseProcess]:
     """Start the main job as two processes, each with what the Trainer's launcher would have put into its environment.
 
     Arguments as for :func:`start`.
@@ -40,7 +41,7 @@ def start_two(folder: Path, *arguments: str) -> list[BaseProcess]:
         "WORLD_SIZE": "2",
         "SOLO_FROSSL_RUN_FOLDER": str(folder / "r"),
     }
-    arguments = (*arguments, "--trainer.devices=2", "--trainer.strategy=ddp")
+    arguments = (*arguments, "--trainer.devices=2", "--trainer.strategy=ddp", f"--trainer.accelerator={accelerator}")
     return [_start(folder, arguments, rank, {**environment, "LOCAL_RANK": str(rank)}) for rank in range(2)]
 
 
@@ -55,7 +56,7 @@ def finish(folder: Path, processes: list[BaseProcess]) -> None:
 
 def _start(folder: Path, arguments: tuple[str, ...], rank: int, environment: dict[str, str]) -> BaseProcess:
     folder.mkdir(exist_ok=True)
-    arguments = (*arguments, f"--runs_dir={folder}", "--name=r", "--trainer.accelerator=cpu")
+    arguments = (*arguments, f"--runs_dir={folder}", "--name=r")
     process = _SERVER.Process(target=_run, args=(folder / f"printed{rank}", arguments, rank, environment))
     process.start()
     return process

@@ -120,3 +120,26 @@ def test_two_processes_make_the_run_of_one(name, tmp_path):
         for column, value in expected.items():
             rounding = {"abs": 1.01 * one_image} if "top" in column else {"rel": 1e-4, "abs": 1e-6}
             assert row[column] == pytest.approx(value, **rounding), column
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name != "moco_v2"])  # which refuses SyncBatchNorm
+def test_two_gpus_with_synchronised_batch_norm_make_the_run_of_one(name, tmp_path):
+    """With BatchNorm in backbone and projector, over the global batch: up to float32's rounding on a GPU."""
+    crops = [f"{STILL}, size: 6"] if name in ("swav", "dino") else []
+    same = arguments(
+        name,
+        *WELL_CONDITIONED.get(name, []),
+        views(STILL, INVERTED, *crops),
+        "--model.optimizer.lr=0.05",
+        "--model.schedule.warmup_epochs=0",
+    )
+    one, two = tmp_path / "one", tmp_path / "two"
+    finish(one, start(one, *same, "--trainer.devices=1", accelerator="gpu"))
+    finish(two, start_two(two, *same, accelerator="gpu"))
+    ours, theirs = checkpoint(two)["state_dict"], checkpoint(one)["state_dict"]
+    assert [key for key in theirs if "running_mean" in key]
+    assert ours.keys() == theirs.keys()
+    for key, value in theirs.items():
+        torch.testing.assert_close(ours[key], value, rtol=1e-3, atol=1e-4, msg=lambda m, k=key: f"{k}: {m}")
