@@ -12,11 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from solo_frossl.cli.compare import read_config
+from solo_frossl.cli.compare import read_runs
 from solo_frossl.cli.config import compose, load_yaml
 from solo_frossl.cli.errors import ConfigError, one_message
 from solo_frossl.cli.pretrain import parse, quiet
-from solo_frossl.compare import compare_runs, read_run, write_comparison
+from solo_frossl.compare import compare_runs, write_comparison
 from solo_frossl.data import DATASETS, ImageFolder
 from solo_frossl.reproduce import TABLES, Cell, Outcome, Scale, Table, plan, remaining, run_cells, summary
 from solo_frossl.reproduce.runner import option
@@ -323,7 +323,7 @@ def _report(table: Table, cells: Sequence[Cell], runs_dir: Path, changes: Sequen
     begun = [folder for cell in cells if (folder := runs_dir / cell.name).joinpath("config.yaml").is_file()]
     if begun:
         about = [f"{table.caption}.", *(f"Not the paper's setting: {change}." for change in changes)]
-        comparison = compare_runs((read_run(folder, read_config(folder)) for folder in begun), remarks=about)
+        comparison = compare_runs(read_runs(begun), remarks=about)
         write_comparison(comparison, runs_dir / "comparison")
         written.append("comparison/index.html")
     print(f"\n{text}\nWritten to {runs_dir}: {', '.join(written)}")
