@@ -17,7 +17,8 @@ class DINO(MomentumMethod):
 
     With s_v the prototypes' scores of view v, t_v those of the target network (the teacher), c their running mean:
 
-        L = mean over t < global_views and v != t of  -softmax((t_t - c) / teacher_temperature) . log softmax(s_v / student_temperature)
+        L = mean over t < global_views and v != t of
+            -softmax((t_t - c) / teacher_temperature) . log softmax(s_v / student_temperature)
 
     The scores are cosines with unit vectors, the weight-normalised last layer of the paper with its gain fixed at one.
 
@@ -34,7 +35,7 @@ class DINO(MomentumMethod):
             (Caron et al. 2021, Sec. 3.2); 50 in da Costa et al. 2022.
         centre_momentum: share of the centre that stays in a step, in [0, 1]; m in Caron et al. 2021, Eq. 4.
         freeze_prototypes_epochs: first epochs in which the last layer stands still, >= 0 (code of Caron et al. 2021).
-    """  # noqa: E501
+    """
 
     def __init__(
         self,

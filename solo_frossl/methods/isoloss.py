@@ -13,12 +13,13 @@ class IsoLoss(ClosedFormMethod):
     DirectPred's losses without the factor lambda_m that the predictor's eigenvalues put before the gradient of each
     mode; sg is the stop-gradient, means are over the global batch:
 
-        l = mean ||z - sg(z' + z - W_P z)||^2 / 2                                                     (euclidean)
-        l = mean -z . sg(z' / (||W_P z|| ||z'||)) + sg(W_P z . z' / (||W_P z||^3 ||z'||)) ||W_P^(1/2) z||^2 / 2   (cosine)
+        l = mean ||z - sg(z' + z - W_P z)||^2 / 2                                                       (euclidean)
+        l = mean -z . sg(z' / (||W_P z|| ||z'||))
+               + sg(W_P z . z' / (||W_P z||^3 ||z'||)) ||W_P^(1/2) z||^2 / 2                               (cosine)
 
     Args:
         alpha: power of the eigenvalues, > 0 (Halvagal et al. 2023, Eq. 1).
-    """  # noqa: E501
+    """
 
     def __init__(self, *, alpha: float = 0.5, **kwargs) -> None:
         above_zero(alpha=alpha)

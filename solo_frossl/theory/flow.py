@@ -119,7 +119,11 @@ def integrate(
         raise ValueError(f"times must increase and begin at 0 or later, got {times}")
     if times[-1] == 0:
         return Trajectory(times, start[None].copy())
-    runs_away = lambda _, y: np.abs(y).max() - _FARTHEST * max(1.0, np.abs(start).max())  # noqa: E731
+    farthest = _FARTHEST * max(1.0, np.abs(start).max())
+
+    def runs_away(_: float, y: np.ndarray) -> float:
+        return np.abs(y).max() - farthest
+
     runs_away.terminal = True
     solution = solve_ivp(
         lambda _, y: rate(y.reshape(start.shape)).ravel(),

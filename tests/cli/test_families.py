@@ -91,20 +91,24 @@ WELL_CONDITIONED = {  # or else rounding errors are blown up by the inverse of a
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", FAMILIES)
-def test_two_processes_make_the_run_of_one(name, tmp_path):
-    """With views without chance, since each process draws its own, and without BatchNorm: up to float32's rounding."""
-    crops = [f"{STILL}, size: 16"] if name in ("swav", "dino") else []
-    same = arguments(
+def without_chance(name, crop, *more):
+    """A run whose views are always the same, crops of some pixels among them where the method takes these."""
+    crops = [f"{STILL}, size: {crop}"] if name in ("swav", "dino") else []
+    return arguments(
         name,
-        *VIT,
-        *NO_BATCH_NORM.get(name, []),
+        *more,
         *WELL_CONDITIONED.get(name, []),
         views(STILL, INVERTED, *crops),
         "--model.optimizer.lr=0.05",
         "--model.schedule.warmup_epochs=0",
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_two_processes_make_the_run_of_one(name, tmp_path):
+    """With views without chance, since each process draws its own, and without BatchNorm: up to float32's rounding."""
+    same = without_chance(name, 16, *VIT, *NO_BATCH_NORM.get(name, []))
     one, two = tmp_path / "one", tmp_path / "two"
     finish(one, start(one, *same))
     finish(two, start_two(two, *same))
@@ -127,14 +131,7 @@ def test_two_processes_make_the_run_of_one(name, tmp_path):
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name != "moco_v2"])  # which refuses SyncBatchNorm
 def test_two_gpus_with_synchronised_batch_norm_make_the_run_of_one(name, tmp_path):
     """With BatchNorm in backbone and projector, over the global batch: up to float32's rounding on a GPU."""
-    crops = [f"{STILL}, size: 6"] if name in ("swav", "dino") else []
-    same = arguments(
-        name,
-        *WELL_CONDITIONED.get(name, []),
-        views(STILL, INVERTED, *crops),
-        "--model.optimizer.lr=0.05",
-        "--model.schedule.warmup_epochs=0",
-    )
+    same = without_chance(name, 6)
     one, two = tmp_path / "one", tmp_path / "two"
     finish(one, start(one, *same, "--trainer.devices=1", accelerator="gpu"))
     finish(two, start_two(two, *same, accelerator="gpu"))

@@ -154,6 +154,19 @@ class TestDynamics:
 
 
 @pytest.mark.slow
+def test_two_neurons_end_at_one_over_k_and_at_the_mean_of_their_start():
+    euclidean, cosine = FIGURES["implicit-fig5"].compute(None, 0, nothing).panels
+    for panel in (euclidean, cosine):
+        found, expected = curves(panel, "gradient descent"), curves(panel, "equation")
+        assert len(found) == 6
+        for name in found:
+            assert np.abs(found[name].y - expected[name].y).max() < 0.1  # of a step of 0.05, from 2
+    assert [c.y[-1] for c in curves(euclidean, "equation").values()] == pytest.approx([1 / 1.01] * 6, rel=1e-3)
+    ends = [c.y[-1] for c in curves(cosine, "equation").values()]
+    assert ends == pytest.approx([1.05, 1.05, 0.4, 0.4, 0.85, 0.85], rel=0.03)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_is_whole_and_tells_its_progress(name, images, tmp_path):
     told = []

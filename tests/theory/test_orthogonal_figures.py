@@ -83,7 +83,10 @@ def test_fig_2_only_smooth_activations_come_nearer_with_width():
 
 def test_fig_3_descent_follows_its_own_equation():
     figure = computed(figure3, 2 * 2 * 300, widths=(8, 60), starts=3, samples=30, steps=300)
-    apart = lambda a, b: np.abs(figure.outputs[a] - figure.outputs[b]).max()  # noqa: E731
+
+    def apart(a, b):
+        return np.abs(figure.outputs[a] - figure.outputs[b]).max()
+
     assert figure.outputs["Eq. 8"].shape == (101, 2, 3, 3, 1)
     assert apart("Grassmann descent", "Eq. 8") < 0.05
     assert apart("projected descent", "projected flow") < 0.05

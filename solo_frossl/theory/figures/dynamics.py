@@ -1,5 +1,7 @@
 """Figs. 1 to 6 of "Representation learning dynamics of self-supervised models", drawn."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from solo_frossl.theory import orthogonal_figures as data
@@ -93,15 +95,7 @@ def fig2(images: Images | None, seed: int, progress: Progress) -> TheoryFigure:
 def fig3(images: Images | None, seed: int, progress: Progress) -> TheoryFigure:
     """Gradient descent against the equation, by width."""
     found = data.figure3(seed=seed, progress=progress)
-    panels = [
-        Panel(
-            f"width {width}",
-            TIME,
-            "loss Tr(q^T L q)",
-            tuple(Curve(_pair(name), SOURCES[name], found.time, loss[:, k, 0]) for name, loss in found.loss.items()),
-        )
-        for k, width in enumerate(found.settings)
-    ]
+    panels = _losses(found, [f"width {width}" for width in found.settings])
     apart = {
         pair: float(np.abs(found.outputs[pair[0]] - found.outputs[pair[1]]).max())
         for pair in (("Grassmann descent", "Eq. 8"), ("projected descent", "projected flow"))
@@ -118,6 +112,19 @@ def fig3(images: Images | None, seed: int, progress: Progress) -> TheoryFigure:
         " half the speed.",
         columns=3,
     )
+
+
+def _losses(found: data.DescentAndFlow, titles: Sequence[str]) -> list[Panel]:
+    """Descent and equations from the first start, a panel a setting."""
+    return [
+        Panel(
+            title,
+            TIME,
+            "loss Tr(q^T L q)",
+            tuple(Curve(_pair(name), SOURCES[name], found.time, loss[:, k, 0]) for name, loss in found.loss.items()),
+        )
+        for k, title in enumerate(titles)
+    ]
 
 
 def _pair(name: str) -> str:
@@ -187,15 +194,7 @@ def fig5(images: Images | None, seed: int, progress: Progress) -> TheoryFigure:
 def fig6(images: Images | None, seed: int, progress: Progress) -> TheoryFigure:
     """Depth: one to three hidden layers."""
     found = data.figure6(seed=seed, progress=progress)
-    panels = [
-        Panel(
-            f"{depth - 1} hidden layer{'s' if depth > 2 else ''}",
-            TIME,
-            "loss Tr(q^T L q)",
-            tuple(Curve(_pair(name), SOURCES[name], found.time, loss[:, k, 0]) for name, loss in found.loss.items()),
-        )
-        for k, depth in enumerate(found.settings)
-    ]
+    panels = _losses(found, [f"{depth - 1} hidden layer{'s' if depth > 2 else ''}" for depth in found.settings])
     half = {}
     for k, depth in enumerate(found.settings):
         loss = found.loss["projected descent"][:, k, 0]
