@@ -41,13 +41,13 @@ class Instances(NamedTuple):
     """What a configuration builds.
 
     Attributes:
-        model: the method.
+        model: the method; None for a program that needs none.
         data: the data module.
         trainer: keyword arguments for ``lightning.Trainer``.
         options: all other values, their classes built.
     """
 
-    model: LightningModule
+    model: LightningModule | None
     data: LightningDataModule
     trainer: dict[str, Any]
     options: Namespace
@@ -59,7 +59,7 @@ class Parsed:
 
     Attributes:
         config: every value, by dotted key.
-        method_class: class of the method.
+        method_class: class of the method; None for a program that needs none.
         dataset_class: class of the data module.
         resolved: the same as plain values; written to YAML and given to ``--config`` it makes the same run again.
         composed: the configuration files.
@@ -68,7 +68,7 @@ class Parsed:
     """
 
     config: Namespace
-    method_class: type[LightningModule]
+    method_class: type[LightningModule] | None
     dataset_class: type[LightningDataModule]
     resolved: dict[str, Any]
     composed: Composed
@@ -89,7 +89,8 @@ class Parsed:
             if hasattr(built.data, source.split(".")[1]):
                 _check_link(self.composed, target, source, getattr(built.data, source.split(".")[1]))
         options = Namespace({key: built[key] for key in vars(built) if key not in ("model", "data", "trainer")})
-        return Instances(built.model, built.data, dict(vars(built.trainer)), options)
+        trainer = dict(vars(built.trainer)) if self.method_class else {}
+        return Instances(built.get("model"), built.data, trainer, options)
 
     def where(self, key: str) -> str | None:
         """Where the value of a dotted key was given: a file and line, or the command line; None for a default."""
@@ -119,6 +120,10 @@ class Parsed:
         return f"{component}: {text}{place}"
 
 
+class _NoMethod(LightningModule):
+    """In the place of a method, for programs that take data only."""
+
+
 class _CLI(LightningCLI):
     """LightningCLI for one method and one dataset, that parses and checks, and leaves building to :class:`Parsed`."""
 
@@ -134,6 +139,9 @@ class _CLI(LightningCLI):
         parser.add_argument("--seed_everything", type=int, default=0, help="Seed of every random draw of the run.")
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        if self.model_class is _NoMethod:
+            parser.add_lightning_class_args(self.datamodule_class, "data")
+            return
         parser.add_lightning_class_args(self.model_class, "model")
         parser.add_lightning_class_args(self.datamodule_class, "data")
         parser.add_lightning_class_args(self.trainer_class, "trainer")
@@ -174,6 +182,8 @@ class _CLI(LightningCLI):
 
     def _other_method(self) -> str:
         """A remark for files that are another method's than the one chosen."""
+        if self.model_class is _NoMethod:
+            return ""
         theirs, chosen = self.composed.get("method"), self.arguments[self.arguments.index("--method") + 1]
         if theirs in (None, chosen):
             return ""
@@ -189,7 +199,7 @@ class _CLI(LightningCLI):
 def build_cli(
     argv: Sequence[str],
     *,
-    methods: Mapping[str, type[LightningModule]],
+    methods: Mapping[str, type[LightningModule]] | None,
     datasets: Mapping[str, type[LightningDataModule]],
     add_arguments: Callable[[LightningArgumentParser], None],
     ignored: Collection[str] = (),
@@ -201,7 +211,8 @@ def build_cli(
 
     Args:
         argv: the arguments, without the program's name.
-        methods: method classes by name; a dotted path to a class works too.
+        methods: method classes by name; a dotted path to a class works too. None for a program that takes data only:
+            it has no options of methods and of the Trainer, and passes over those in files.
         datasets: data module classes by name; a dotted path works too.
         add_arguments: adds the program's own options to the parser.
         ignored: top-level keys of the files that are passed over, because they are another program's options.
@@ -215,44 +226,52 @@ def build_cli(
     """
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     finder.add_argument("-c", "--config", action="append", default=[])
-    finder.add_argument("--method")
-    finder.add_argument("--dataset")
+    kinds = {"dataset": (DEFAULT_DATASET, datasets, LightningDataModule)}
+    if methods is not None:
+        kinds = {"method": (DEFAULT_METHOD, methods, LightningModule)} | kinds
+    for kind in kinds:
+        finder.add_argument(f"--{kind}")
     try:
         found, rest = finder.parse_known_args(list(argv))
     except argparse.ArgumentError as error:
         raise ConfigError(f"command line: {error.argument_name.split('/')[-1]} needs a value") from error
-    composed = compose(found.config).without(ignored)
-    method = found.method or composed.get("method") or DEFAULT_METHOD
-    dataset = found.dataset or composed.get("dataset") or DEFAULT_DATASET
-    method_place = "command line" if found.method else composed.where(("method",))
-    dataset_place = "command line" if found.dataset else composed.where(("dataset",))
-    method_class = _resolve(f"{method_place}: method", method, methods, LightningModule)
-    dataset_class = _resolve(f"{dataset_place}: dataset", dataset, datasets, LightningDataModule)
+    composed = compose(found.config).without(
+        ignored if methods is not None else (*ignored, "method", "model", "trainer")
+    )
+    names: dict[str, str] = {}
+    classes: dict[str, type] = {}
+    for kind, (default, known, base) in kinds.items():
+        given = getattr(found, kind)
+        names[kind] = given or composed.get(kind) or default
+        place = "command line" if given else composed.where((kind,))
+        classes[kind] = _resolve(f"{place}: {kind}", names[kind], known, base)
 
     def add_choices(parser: LightningArgumentParser) -> None:
-        for key, value, known in (("method", method, methods), ("dataset", dataset, datasets)):
-            names = f"{', '.join(known)}, or the dotted path of a class of your own"
-            parser.add_argument(f"--{key}", type=str, default=value, help=f"Name of the {key}: {names}.")
+        for kind, (_, known, _) in kinds.items():
+            text = f"Name of the {kind}: {', '.join(known)}, or the dotted path of a class of your own."
+            parser.add_argument(f"--{kind}", type=str, default=names[kind], help=text)
 
     cli = _CLI(
-        [*rest, "--method", method, "--dataset", dataset],
+        [*rest, *(word for kind, name in names.items() for word in (f"--{kind}", name))],
         composed,
         add_choices,
         add_arguments,
-        model_class=method_class,
-        datamodule_class=dataset_class,
+        model_class=classes.get("method", _NoMethod),
+        datamodule_class=classes["dataset"],
         trainer_defaults=dict(trainer_defaults or {}),
         parser_kwargs={
             "prog": prog,
             "description": description,
-            "usage": "%(prog)s [--config FILE] [--method NAME] [--dataset NAME] [--key value ...]",
+            "usage": " ".join(
+                ["%(prog)s [--config FILE]", *(f"[--{kind} NAME]" for kind in kinds), "[--key value ...]"]
+            ),
             "exit_on_error": False,
             "allow_abbrev": False,
             "dump_header": None,
         },
     )
     resolved = yaml.safe_load(cli.parser.dump(cli.config, skip_unset=False))
-    return Parsed(cli.config, method_class, dataset_class, resolved, composed, tuple(rest), cli.parser)
+    return Parsed(cli.config, classes.get("method"), classes["dataset"], resolved, composed, tuple(rest), cli.parser)
 
 
 def build_trainer(**arguments: Any) -> Trainer:

@@ -411,3 +411,22 @@ def test_a_class_of_ones_own(write, monkeypatch):
     parsed = build("--method", "mine.net.Mine", "--model.depth", "4")
     assert parsed.instantiate().model.depth == 4
     assert parsed.resolved["method"] == "mine.net.Mine"
+
+
+def test_a_program_that_takes_data_only(write, capsys):
+    """Options of methods and of the Trainer are not known to it, and those in files are passed over."""
+    only_data = {"methods": None, "datasets": {"digits": Digits, "folder": Folder}, "add_arguments": add_options}
+    file = write("a.yaml", "method: other\nmodel: {width: 3}\ntrainer: {max_epochs: 5}\nname: a\n")
+    parsed = build_cli(["--config", file], prog="probe.py", **only_data)
+    built = parsed.instantiate()
+    assert (built.model, built.trainer, built.options.name) == (None, {}, "a")
+    assert isinstance(built.data, Digits)
+    assert parsed.resolved.keys() == {"dataset", "data", "name", "wandb", "seed_everything"}
+    for argument in ("--method=other", "--model.width=3", "--trainer.max_epochs=5"):
+        with pytest.raises(ConfigError, match="is not a known key"):
+            build_cli([argument], **only_data)
+    with pytest.raises(SystemExit):
+        build_cli(["--help"], prog="probe.py", **only_data)
+    usage = capsys.readouterr().out
+    assert "usage: probe.py [--config FILE] [--dataset NAME] [--key value ...]" in usage
+    assert "--trainer" not in usage
