@@ -19,7 +19,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 quickstart: $(INSTALLED)  ## pretrain and probe on handwritten digits, in three minutes on two cores
 	$(PY) main_pretrain.py --config configs/digits/frossl.yaml --name quickstart
-	$(PY) main_linear.py --checkpoint quickstart --baselines
+	$(PY) main_linear.py --backbone quickstart --baselines
 
 test: $(INSTALLED)  ## run all tests
 	$(PY) -m pytest -q

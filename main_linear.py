@@ -1,4 +1,4 @@
-"""Probe a frozen backbone with a linear classifier: ``python main_linear.py --checkpoint runs/NAME``."""
+"""Probe a frozen backbone with a linear classifier: ``python main_linear.py --backbone runs/NAME``."""
 
 import sys
 

@@ -143,7 +143,8 @@ def _implicit_table(number: int, rows: tuple[str, ...], column: int, dataset: st
         table=f"implicit-table{number}",
         paper=IMPLICIT,
         caption=f"Implicit variance regularization, Table {number}: online classifier after training, five seeds"
-        " (SimSiam is BYOL without target network in the authors' code; DirectPred and DirectCopy without it crash)",
+        " (SimSiam is BYOL without target network in the authors' code; BYOL on CIFAR is from solo-learn; DirectPred"
+        " and DirectCopy without target network crash)",
         dataset=dataset,
         metric="online/top1",
         epochs=(),

@@ -54,7 +54,7 @@ def compare(argv: Sequence[str]) -> int:
             print("\n".join(f"{run.folder}: {remark}" for remark in run.remarks), end="\n" * bool(run.remarks))
         groups, parts = len(comparison.groups), len(comparison.parts)
         print(
-            f"{_count(len(runs), 'run')} of {_count(groups, 'method')} on {_count(parts, 'dataset')},"
+            f"{_count(len(comparison.runs), 'run')} of {_count(groups, 'method')} on {_count(parts, 'dataset')},"
             f" {time.monotonic() - started:.0f} s. Written to {arguments.out}: index.html, comparison.md,"
             " comparison.csv, tables, figures"
         )

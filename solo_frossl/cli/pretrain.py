@@ -450,7 +450,7 @@ class _Announce(Callback):
 def _footer(run: RunFolder, trainer: Trainer, seconds: float, remark: str | None) -> str:
     files = [p for p in (run.last, run.best, run.metrics, run.spectrum, run.curves, run.config) if p.exists()]
     skipped = trainer.datamodule.num_skipped
-    probe = f"\nNext: python main_linear.py --checkpoint {run.path}" if trainer.datamodule.num_classes else ""
+    probe = f"\nNext: python main_linear.py --backbone {run.path}" if trainer.datamodule.num_classes else ""
     return (
         (f"\n{skipped:,} unreadable images were skipped" if skipped else "")
         + (f"\nnote: {remark}" if remark else "")

@@ -5,10 +5,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 from solo_frossl.cli.errors import ConfigError, one_message
-from solo_frossl.theory.figures import FIGURES, Images, TheoryFigure, draw, read_images, write_csv
+from solo_frossl.theory.figures import FIGURES, Images, TheoryFigure, draw, write_csv
 from solo_frossl.theory.page import write_page
 
 PROGRAM = "solo-frossl theory"
@@ -28,6 +29,7 @@ def _parser() -> argparse.ArgumentParser:
     known = {name: entry.text for name, entry in FIGURES.items()}
     known["all"] = "all of them, on one page, with what the papers claim and what came out"
     width = max(map(len, known))
+    users = [name for name, entry in FIGURES.items() if entry.images]
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -38,7 +40,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("name", choices=[*FIGURES, "all"], metavar="NAME", help="one of the figures below, or all")
     parser.add_argument("--out", type=Path, default=Path("theory"), metavar="DIR", help="where to; default: theory")
     parser.add_argument(
-        "--data", type=Path, metavar="FOLDER", help="images in class folders; default: scikit-learn's digits"
+        "--data",
+        type=Path,
+        metavar="FOLDER",
+        help="images for " + ", ".join(users) + ", in class folders; default: scikit-learn's digits",
     )
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn at random; default 0")
     return parser
@@ -46,24 +51,32 @@ def _parser() -> argparse.ArgumentParser:
 
 def _theory(args: argparse.Namespace) -> int:
     names = list(FIGURES) if args.name == "all" else [args.name]
-    images = _images(args, max(FIGURES[name].images for name in names))
+    if args.data is not None and not any(FIGURES[name].images for name in names):
+        users = ", ".join(name for name, entry in FIGURES.items() if entry.images)
+        raise ConfigError(f"{args.name} uses no images: leave --data away; those that do are {users}")
+    images = {name: _images(name, args) for name in names}  # all, before the first figure takes its time
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # matrices are small here: more threads wait for each other longer than they work
     try:
         args.out.mkdir(parents=True, exist_ok=True)
-        figures = [_figure(name, images, args) for name in names]
+        figures = [_figure(name, images[name], args) for name in names]
         if args.name == "all":
             write_page(figures, args.out)
     except OSError as error:
         raise ConfigError(f"{args.out} cannot be written ({error}); choose another folder with --out") from error
+    finally:
+        torch.set_num_threads(threads)
     written = "index.html" if args.name == "all" else f"{args.name}.png, {args.name}.csv"
     print(f"Written to {args.out}: {written}")
     return 0
 
 
-def _images(args: argparse.Namespace, count: int) -> Images | None:
+def _images(name: str, args: argparse.Namespace) -> Images | None:
+    read = FIGURES[name].images
     try:
-        return read_images(args.data, count, args.seed) if count else None
+        return read(args.data, args.seed) if read else None
     except (OSError, ValueError) as error:
-        raise ConfigError(str(error)) from error
+        raise ConfigError(f"{name}: {error}") from error
 
 
 def _figure(name: str, images: Images | None, args: argparse.Namespace) -> TheoryFigure:

@@ -143,6 +143,8 @@ def compare_runs(
 ) -> Comparison:
     """Compare runs.
 
+    Runs that ended before their first epoch was done have nothing to compare: a remark names them, unless all are so.
+
     Args:
         runs: one or more.
         epochs: epochs to put into the tables, from 1. By default those of the paper's table by epoch where the
@@ -151,6 +153,12 @@ def compare_runs(
             run and up to the highest of all.
         remarks: what a reader must know first, a sentence each; they stand at the top of the page and of the Markdown.
     """
+    runs = list(runs)
+    if begun := [run for run in runs if run.metrics or run.state not in ("failed", "killed", "stopped")]:
+        kept = {run.folder for run in begun}
+        ended = ", ".join(f"{run.name} ({run.state})" for run in runs if run.folder not in kept)
+        remarks = [*remarks, *([f"Left out, as no epoch of theirs was done: {ended}."] if ended else [])]
+        runs = begun
     groups = group_runs(runs)
     names = dict.fromkeys(group.dataset for group in groups)
     parts = (_part(name, [g for g in groups if g.dataset == name], epochs, reach) for name in names)

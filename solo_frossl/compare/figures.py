@@ -31,6 +31,8 @@ NARROW = 3.3
 """Inches; a figure of one panel."""
 _AXIS = 0.6
 """Inches of a panel that the labels of its vertical axis take, about."""
+_KEY_SIZE = 6
+"""Points of the names of a loss's terms."""
 _LOOK = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -50,6 +52,7 @@ _LOOK = {
     "ytick.major.width": 0.6,
     "lines.linewidth": 1.3,
     "lines.markersize": 3,
+    "text.hinting": "none",  # texts are as wide in the file, at its resolution, as they are when laid out
     "pdf.fonttype": 42,  # text stays text in the PDF
     "savefig.dpi": 300,
 }
@@ -165,7 +168,9 @@ def _eigenvalues(groups: Sequence[Group], source: str) -> Figure:
 def _losses(groups: Sequence[Group]) -> Figure:
     """The training loss and its terms, one panel a method."""
     groups = [group for group in groups if loss_terms(group)]
-    figure, panels = _panels([group.label for group in groups])
+    keys = {group.label: 2 if max(map(len, map(metric_name, loss_terms(group)))) < 16 else 1 for group in groups}
+    rows = max(-(-len(loss_terms(group)) // keys[group.label]) for group in groups)
+    figure, panels = _panels([group.label for group in groups], height=1.7 + rows * 1.5 * _KEY_SIZE / 72)
     for axes, group in zip(panels, groups, strict=True):
         for number, metric in enumerate(loss_terms(group)):
             band, total = group.band(metric), metric == "train/loss"
@@ -179,8 +184,14 @@ def _losses(groups: Sequence[Group]) -> Figure:
             )
         if far_apart(group):
             axes.set_yscale("log")
-        axes.margins(y=0.2)
-        axes.legend(fontsize=6, frameon=True, framealpha=0.8, edgecolor="none")
+        axes.legend(
+            fontsize=_KEY_SIZE,
+            ncols=keys[group.label],
+            columnspacing=1,
+            loc="upper center",
+            bbox_to_anchor=(0.5, 0),
+            borderaxespad=2.6,  # below the numbers of the axis
+        )
         _whole_numbers(axes, 4)
     figure.supxlabel("epochs trained", fontsize=8)
     return figure

@@ -105,3 +105,12 @@ def metric_name(metric: str) -> str:
     if room == "spectrum" and of and statistic in _STATISTICS:
         return f"{_STATISTICS[statistic]} of {of}"
     return (rest or room).replace("/", " ").replace("_", " ")
+
+
+def capital(text: str) -> str:
+    """A text as a sentence or a title begins; a symbol at its beginning stays as it is.
+
+    >>> capital("online top-1 (%)"), capital("k-NN top-1 (%)")
+    ('Online top-1 (%)', 'k-NN top-1 (%)')
+    """
+    return text if text[1:2] == "-" else text[:1].upper() + text[1:]

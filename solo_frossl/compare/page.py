@@ -14,7 +14,7 @@ import solo_frossl
 from solo_frossl.compare.charts import MOST_EPOCHS, MOST_INDICES, MOST_STEPS, SOURCES, chart_data, is_eigenvalue
 from solo_frossl.compare.comparison import Comparison, Part
 from solo_frossl.compare.groups import as_yaml, flatten
-from solo_frossl.compare.names import metric_name
+from solo_frossl.compare.names import capital, metric_name
 from solo_frossl.compare.style import style
 from solo_frossl.run_files import TOP
 
@@ -72,7 +72,7 @@ def render_page(comparison: Comparison) -> str:
         sections=_SECTIONS,
         seeds_note=_seeds_note(comparison),
         slug=slug,
-        capital=lambda text: text[:1].upper() + text[1:],
+        capital=capital,
         top=TOP,
         most_steps=MOST_STEPS,
         most_indices=MOST_INDICES,

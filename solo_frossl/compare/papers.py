@@ -76,6 +76,7 @@ def other_model(group: Group) -> list[str]:
     model, data = config.get("model") or {}, config.get("data") or {}
     ours = (
         (model.get("backbone"), theirs.backbone, "backbone {}".format),
+        (model.get("width"), 1.0, "width {:g}".format),
         (_stem(model.get("stem")), theirs.stem, _stem_in_words),
         (data.get("image_size") or data.get("resize"), theirs.image_size, "{} pixels".format),
     )

@@ -8,7 +8,7 @@ from itertools import accumulate
 
 from solo_frossl.compare.convergence import Spread, mean_height, spread
 from solo_frossl.compare.groups import Group, differences
-from solo_frossl.compare.names import method_name, metric_name
+from solo_frossl.compare.names import capital, method_name, metric_name
 from solo_frossl.compare.papers import schedule, shortened
 from solo_frossl.published import Published
 
@@ -156,7 +156,7 @@ def accuracy_table(groups: Sequence[Group], metric: str, epochs: Sequence[int], 
         notes += shortened(groups, papers)
     return _table(
         name=f"accuracy-{metric.replace('/', '-')}",
-        caption=f"{_capital(metric_name(metric))} after chosen epochs.",
+        caption=f"{capital(metric_name(metric))} after chosen epochs.",
         columns=tuple(columns),
         rows=mark_best(rows, compared),
         spans=tuple(spans) if printed else (),
@@ -282,25 +282,39 @@ def best_rival_table(groups: Sequence[Group], metric: str, epochs: Sequence[int]
 
 
 def rivals_table(groups: Sequence[Group], metric: str, epoch: int) -> Table:
-    """Epochs that each method (row) needs for what each rival (column) has after one epoch."""
+    """Epochs, and device-time where measured, that each method (row) needs for what each rival (column) has after one
+    epoch."""
     targets = {group.label: spread(group.at(metric, epoch)) for group in groups}
     rivals = [group for group in groups if targets[group.label]]
+    waits = {
+        (group.label, rival.label): group.seconds_to_reach(metric, targets[rival.label].mean)
+        for group in groups
+        for rival in rivals
+        if rival is not group
+    }
+    scale, unit = time_unit([t for reached in waits.values() for t in reached if t is not None])
+    timed = any(waits.values())
     rows = []
     for group in groups:
         row = [Cell(group.label)]
         for rival in rivals:
-            target = targets[rival.label].mean
             if rival is group or not group.curves(metric):
                 row.append(Cell("·" if rival is group else "–"))
                 continue
-            row.append(_against(epochs_until(group, metric, target), epoch))
+            target = targets[rival.label].mean
+            time = _seconds_until(group, metric, target, waits[group.label, rival.label], scale)
+            note = f"{time.text} {SHORT[unit]}" if time.value is not None else ""
+            row.append(_against(epochs_until(group, metric, target), epoch, note))
         rows.append(tuple(row))
     return _table(
         name=f"rivals-{metric.replace('/', '-')}-epoch-{epoch}",
         caption=f"Epochs until the {_bare(metric)} that a rival has after epoch {epoch}.",
         columns=("method", *(rival.label for rival in rivals)),
         rows=tuple(rows),
-        notes=("Columns: the rivals. Bold: before the rival.",),
+        notes=(
+            f"Columns: the rivals. Bold: before the rival.{' Small print: device-time.' if timed else ''}",
+            *(_estimates(groups) if timed else []),
+        ),
     )
 
 
@@ -471,12 +485,16 @@ def number(value: Spread | None, digits: int = 1) -> Cell:
 
     >>> number(Spread(41.26, 0.42, 3)).text, number(Spread(1234.5, None, 1), 0).text, number(None).text
     ('41.3 ± 0.4', '1,234', '–')
+    >>> number(Spread(69566.94, 1569.01, 3)).text, number(Spread(8.8e9, 2.5e8, 3)).text
+    ('69,567 ± 1,569', '8.8e+09 ± 2.5e+08')
     """
     if value is None:
         return MISSING
-    text = f"{value.mean:,.{digits}f}"
+    size = abs(value.mean)
+    form = f",.{digits}f" if size < 1e4 else ",.0f" if size < 1e6 else ".1e"
+    text = format(value.mean, form)
     if value.deviation is not None:
-        text += f" ± {value.deviation:,.{digits}f}"
+        text += f" ± {value.deviation:{form}}"
     return Cell(text, value.mean, value.deviation)
 
 
@@ -505,6 +523,9 @@ def best_of(cells: Sequence[Cell], lowest: bool = False) -> int | None:
     if exact.count(best) > 1 or any(">" in cell.sign and cell.value < best for cell in known):
         return None
     return next(i for i, cell in enumerate(cells) if cell.value == best and ">" not in cell.sign)
+
+
+SHORT = {"seconds": "s", "minutes": "min", "hours": "h"}
 
 
 def time_unit(seconds: Sequence[float]) -> tuple[float, str]:
@@ -665,7 +686,3 @@ def _unequal_epochs(groups: Sequence[Group]) -> list[str]:
 
 def _bare(metric: str) -> str:
     return metric_name(metric).removesuffix(" (%)")
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -20,8 +20,8 @@ from solo_frossl.data.loaders import (
 )
 from solo_frossl.data.memory import DEVICE_FRACTION, MEMORY_FRACTION, free_device_memory, free_memory
 from solo_frossl.data.sources import ArraySource, FileSource, Source, resize_and_crop
-from solo_frossl.data.splits import stratified_sample, subset_count
-from solo_frossl.distributed import rank
+from solo_frossl.data.splits import label_fraction, listed_labels, stratified_sample, subset_count
+from solo_frossl.distributed import rank, world_size
 from solo_frossl.seeding import generator
 
 Residency = Literal["auto", "device", "memory", "stream"]
@@ -123,6 +123,7 @@ class ImageDataModule(LightningDataModule):
         self._train: Resident | Stream | None = None
         self._labelled: Resident | Stream | None = None
         self._val: Resident | Stream | None = None
+        self._labels: int | float | str | None = None
         self._skipped_on_loading = 0
         self.streaming_because: str | None = None
         """Why images are streamed, when that was decided automatically."""
@@ -132,6 +133,35 @@ class ImageDataModule(LightningDataModule):
         raise NotImplementedError(f"{type(self).__name__} does not define sources()")
 
     # ------------------------------------------------------------------------------------------------------- set-up
+
+    def keep_labels(self, amount: int | float | str | None) -> None:
+        """Let all but some training images count as unlabelled, in whatever is done with this data.
+
+        Args:
+            amount: how many keep their label: a number of images (1 or more), or a fraction of the labelled ones (up to
+                1.0, with a decimal point), stratified and seeded, the smaller part of the larger; or a text file with
+                the name of an image file on each line; None for all of them. See
+                :func:`~solo_frossl.data.splits.label_fraction` and :func:`~solo_frossl.data.splits.listed_labels`,
+                whose errors :meth:`setup` raises.
+
+        Raises:
+            RuntimeError: the data is set up already.
+        """
+        if self._train is not None:
+            raise RuntimeError("keep_labels() must come before setup()")
+        self._labels = amount
+
+    def _hide_labels(self, train: Source) -> None:
+        if isinstance(self._labels, str):
+            if isinstance(train, ArraySource):
+                raise ValueError(
+                    f"labels is {self._labels}, but the images of {type(self).__name__} have no names: give a number or"
+                    " a fraction"
+                )
+            train.labels = listed_labels(train.labels, train.names(), self._labels, self.class_names)
+        elif self._labels is not None:
+            draw = generator(self.seed, "labels")
+            train.labels = label_fraction(train.labels, self._labels, draw, self.class_names)
 
     def setup(self, stage: str | None = None) -> None:
         """Find the images, check them, and read them where they are to be resident; a second call does nothing.
@@ -150,6 +180,7 @@ class ImageDataModule(LightningDataModule):
         if self.subset is not None:
             count = subset_count(self.subset, len(train))
             train = train.select(stratified_sample(train.labels, count, generator(self.seed, "subset")))
+        self._hide_labels(train)
         shapes = [source.shape() for source in (train, val)]
         self._set_image_size([train, val], shapes)
         self.augment = Augment(self.views, self.image_size, self.mean, self.std)
@@ -278,14 +309,21 @@ class ImageDataModule(LightningDataModule):
         """
         return EvaluationLoader(self._reader("_labelled"), self._labelled_positions(), self.eval_batch_size)
 
-    def shuffled_labelled_dataloader(self) -> TrainLoader:
+    def shuffled_labelled_dataloader(self, batch_size: int | None = None) -> TrainLoader:
         """The labelled training images in a new order each epoch, for a classifier trained on augmented images.
 
+        Args:
+            batch_size: images of all processes together per step; none given: that of the data, or as many as are
+                labelled where these are fewer. The last part batch is dropped.
+
         Raises:
-            ValueError: no training image has a label, or fewer than a batch have.
+            ValueError: no training image has a label.
         """
         positions = self._labelled_positions()
-        order = EpochOrder(len(positions), self.batch_size, self.seed, positions)
+        batch_size = batch_size or self.batch_size
+        if len(positions) < batch_size:
+            batch_size = max(len(positions) // world_size() * world_size(), 1)
+        order = EpochOrder(len(positions), batch_size, self.seed, positions)
         return TrainLoader(self._reader("_train"), order)
 
     def _labelled_positions(self) -> Tensor:

@@ -117,6 +117,10 @@ class FileSource:
         names = [os.fsdecode(name) for name in self._names[positions.numpy()]]
         return type(self)(self.folder, names, self.labels[positions], self.resize)
 
+    def names(self) -> list[str]:
+        """The files, relative to the folder."""
+        return [os.fsdecode(name) for name in self._names]
+
     def path(self, position: int) -> str:
         """The file at a position."""
         return str(self.folder / os.fsdecode(self._names[position]))

@@ -96,7 +96,9 @@ class Method(LightningModule, ABC):
     Args:
         backbone: any timm model name; the papers' tables have a ResNet-18 (He et al. 2016).
         stem: first layers of a ResNet backbone: ``imagenet`` (7x7, stride 2, max-pool), ``cifar`` (3x3, stride 1, no
-            max-pool; Chen et al. 2020, Appendix B.9), or the three values of a custom one.
+            max-pool; Chen et al. 2020, Appendix B.9), or the values of a custom one.
+        width: factor of the channels in a ResNet's four stages, > 0 (the width multiplier of Howard et al. 2017, Sec.
+            3.3); the stem keeps its own.
         zero_init_residual: start the residual branches of a ResNet at zero (Goyal et al. 2017, Sec. 5.1); a high
             learning rate without warm-up needs it, while the papers' tables were trained without.
         projector: sizes of the projector; g in Chen et al. 2020, Sec. 2.1.
@@ -126,6 +128,7 @@ class Method(LightningModule, ABC):
         *,
         backbone: str = "resnet18",
         stem: Literal["imagenet", "cifar"] | Stem = "imagenet",
+        width: float = 1.0,
         zero_init_residual: bool = False,
         projector: ProjectorConfig = ProjectorConfig(),
         optimizer: OptimizerConfig = OptimizerConfig(),
@@ -140,7 +143,7 @@ class Method(LightningModule, ABC):
         super().__init__()
         if batch_size < 2:
             raise ValueError(f"data.batch_size is {batch_size}: it must be at least 2, for statistics over the batch")
-        self.backbone = build_backbone(backbone, stem, channels, zero_init_residual, image_size or 224)
+        self.backbone = build_backbone(backbone, stem, channels, zero_init_residual, image_size or 224, width)
         self.projector = build_projector(self.backbone.num_features, projector)
         self.classifier = OnlineClassifier(self.backbone.num_features, num_classes) if num_classes else None
         self.optimizer_config = optimizer

@@ -1,38 +1,64 @@
-"""What features are worth: k-NN, linear probe, and the baselines beside them."""
+"""What features are worth: k-NN, linear probe, fine-tuning, and the baselines beside them."""
 
 from solo_frossl.probe.baselines import BASELINE_RATES, FeatureQuality, linear_and_knn
+from solo_frossl.probe.fast_linear import (
+    FastLinearConfig,
+    FastLinearResult,
+    Fit,
+    Trial,
+    fast_linear_probe,
+    fit_logistic,
+    fit_ridge,
+)
+from solo_frossl.probe.feature_files import FeatureFile, read_features, write_features
 from solo_frossl.probe.features import Features, extract_features
-from solo_frossl.probe.knn import KNNConfig, knn_accuracy, knn_classify
+from solo_frossl.probe.finetune import FineTune, FineTuneConfig, FineTuneResult, LabelledImages, fine_tune
+from solo_frossl.probe.knn import KNNConfig, knn_accuracy, knn_classify, knn_sweep
 from solo_frossl.probe.linear import (
     LinearConfig,
     LinearResult,
     augmented_batches,
     evaluate_linear,
+    evaluate_scores,
     fit_linear,
     linear_probe,
     shuffled_batches,
 )
 from solo_frossl.probe.online import EffectiveRank, OnlineKNN
-from solo_frossl.probe.weights import BackboneMismatchError, load_backbone_weights
 
 __all__ = [
     "BASELINE_RATES",
-    "BackboneMismatchError",
     "EffectiveRank",
+    "FastLinearConfig",
+    "FastLinearResult",
+    "FeatureFile",
     "FeatureQuality",
     "Features",
+    "FineTune",
+    "FineTuneConfig",
+    "FineTuneResult",
+    "Fit",
     "KNNConfig",
+    "LabelledImages",
     "LinearConfig",
     "LinearResult",
     "OnlineKNN",
+    "Trial",
     "augmented_batches",
     "evaluate_linear",
+    "evaluate_scores",
     "extract_features",
+    "fast_linear_probe",
+    "fine_tune",
     "fit_linear",
+    "fit_logistic",
+    "fit_ridge",
     "knn_accuracy",
     "knn_classify",
+    "knn_sweep",
     "linear_and_knn",
     "linear_probe",
-    "load_backbone_weights",
+    "read_features",
     "shuffled_batches",
+    "write_features",
 ]

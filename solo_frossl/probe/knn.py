@@ -1,5 +1,6 @@
 """Weighted k-nearest-neighbour classification of features, with bounded memory."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -72,20 +73,61 @@ def knn_classify(
     >>> knn_classify(torch.tensor([[3.0, 0.1]]), bank, torch.tensor([1, 0, 0]), k=2, num_classes=2).argmax(1)
     tensor([1])
     """
+    return knn_sweep(
+        features, bank, bank_labels, ks=[k], temperature=temperature, num_classes=num_classes, chunk=chunk
+    )[k]
+
+
+@torch.no_grad()
+def knn_sweep(
+    features: Tensor,
+    bank: Tensor,
+    bank_labels: Tensor,
+    *,
+    ks: Sequence[int],
+    temperature: float = 0.07,
+    num_classes: int,
+    chunk: tuple[int, int] = _CHUNK,
+) -> dict[int, Tensor]:
+    """Votes for several numbers of neighbours, by one search for the most of them.
+
+    Args:
+        features: as for :func:`knn_classify`, as are all that follow but ``ks``.
+        bank: rows that vote.
+        bank_labels: their labels.
+        ks: neighbours that vote, each 1 or more.
+        temperature: above 0.
+        num_classes: number of classes C.
+        chunk: queries and bank rows compared at a time.
+
+    Returns:
+        By k, in the order of ``ks``, exactly what :func:`knn_classify` gives for it: ``(Q, C)`` float32.
+
+    Raises:
+        ValueError: as :func:`knn_classify`, or ``ks`` is empty.
+
+    >>> bank = torch.tensor([[1.0, 0.0], [0.0, 2.0], [1.0, 1.5]])
+    >>> votes = knn_sweep(torch.tensor([[3.0, 0.1]]), bank, torch.tensor([1, 0, 0]), ks=[1, 3], num_classes=2)
+    >>> [int(v.argmax()) for v in votes.values()]
+    [1, 1]
+    """
     bank, bank_labels = _checked_bank(features, bank, bank_labels, num_classes)
-    if k < 1 or not temperature > 0 or min(chunk) < 1:
-        raise ValueError(f"k, temperature and chunk must be positive, got {k}, {temperature}, {chunk}")
+    if not ks or min(ks) < 1 or not temperature > 0 or min(chunk) < 1:
+        raise ValueError(f"k, temperature and chunk must be positive, got {list(ks)}, {temperature}, {chunk}")
+    most = max(ks)
     queries = F.normalize(features.float(), dim=1).split(chunk[0])
     nearest: list[tuple[Tensor, Tensor]] = [(q.new_empty(len(q), 0), bank_labels.new_empty(len(q), 0)) for q in queries]
     for rows, labels in zip(bank.split(chunk[1]), bank_labels.split(chunk[1]), strict=True):
         rows = F.normalize(rows.float(), dim=1)
         for i, query in enumerate(queries):
-            similarity, column = _largest(query @ rows.T, k)
+            similarity, column = _largest(query @ rows.T, most)
             candidates = torch.cat([nearest[i][0], similarity], 1)
             candidate_labels = torch.cat([nearest[i][1], labels[column]], 1)
-            similarity, column = _largest(candidates, k)
+            similarity, column = _largest(candidates, most)
             nearest[i] = similarity, candidate_labels.gather(1, column)
-    return torch.cat([_votes(s, labels, temperature, num_classes) for s, labels in nearest])
+    return {
+        k: torch.cat([_votes(s[:, :k], labels[:, :k], temperature, num_classes) for s, labels in nearest]) for k in ks
+    }
 
 
 def knn_accuracy(scores: Tensor, labels: Tensor, *, top_k: int = 1) -> Tensor:

@@ -216,24 +216,43 @@ def evaluate_linear(
     Raises:
         ValueError: no validation image is labelled, or the names do not fit the classifier.
     """
-    num_classes = classifier.out_features
-    if len(set(class_names)) != num_classes:
-        raise ValueError(f"{num_classes} different class names are needed, got {len(set(class_names))}: {class_names}")
+    if len(set(class_names)) != classifier.out_features:
+        raise ValueError(
+            f"{classifier.out_features} different class names are needed, got {len(set(class_names))}: {class_names}"
+        )
+    scores = [part._replace(features=classifier(part.features)) for part in (train.labelled(), validation.labelled())]
+    return evaluate_scores(*scores, class_names, classifier.in_features)
+
+
+def evaluate_scores(
+    train: Features, validation: Features, class_names: Sequence[str], num_features: int
+) -> LinearResult:
+    """Accuracies and confusion matrix of a classifier's scores.
+
+    Args:
+        train: scores ``(N, C)``, as features, of the clean training images; rows without a label are left out.
+        validation: scores of the validation images, likewise.
+        class_names: C names.
+        num_features: dimension F of the features that the scores were made of.
+
+    Raises:
+        ValueError: no validation image is labelled.
+    """
+    num_classes = len(class_names)
     train, validation = train.labelled(), validation.labelled()
     if not len(validation.label):
         raise ValueError("the linear probe needs labelled validation images, and there are none")
-    scores = classifier(validation.features)
-    confusion = multiclass_confusion_matrix(scores, validation.label, num_classes).cpu()
+    confusion = multiclass_confusion_matrix(validation.features, validation.label, num_classes).cpu()
     per_class = [100 * int(row[c]) / int(row.sum()) if row.sum() else None for c, row in enumerate(confusion)]
     return LinearResult(
-        top1=_percent(scores, validation.label, 1),
-        top5=_percent(scores, validation.label, 5) if num_classes > 5 else None,
-        train_top1=_percent(classifier(train.features), train.label, 1),
+        top1=_percent(validation.features, validation.label, 1),
+        top5=_percent(validation.features, validation.label, 5) if num_classes > 5 else None,
+        train_top1=_percent(train.features, train.label, 1),
         per_class=dict(zip(class_names, per_class, strict=True)),
         confusion=confusion.tolist(),
         num_train=len(train.label),
         num_validation=len(validation.label),
-        num_features=classifier.in_features,
+        num_features=num_features,
     )
 
 

@@ -1,7 +1,7 @@
 """What a run tells: metrics.csv, a table by epoch, pictures, and the closing summary."""
 
 from solo_frossl.report.epoch_csv import EpochCSV
-from solo_frossl.report.pictures import Tile, draw_confusion, draw_curves, draw_views
+from solo_frossl.report.pictures import Tile, draw_confusion, draw_curves, draw_features, draw_views
 from solo_frossl.report.progress import EpochTable, LearningRate, Throughput
 from solo_frossl.report.summary import summary_table
 from solo_frossl.report.terminal import TerminalBar
@@ -15,6 +15,7 @@ __all__ = [
     "Tile",
     "draw_confusion",
     "draw_curves",
+    "draw_features",
     "draw_views",
     "summary_table",
 ]

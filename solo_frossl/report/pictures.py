@@ -2,14 +2,18 @@
 
 import math
 import os
+import textwrap
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
@@ -23,6 +27,7 @@ _STYLES = [  # told apart by colour, by lightness, by dash and by marker
     {"color": "#636363", "linestyle": ":", "marker": "D"},
 ]
 _VIEW_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c510a", "#5e3c99", "#444444")
+_LEGEND_CLASSES = 20
 _LOOK = {
     "font.size": 13,
     "axes.spines.top": False,
@@ -170,6 +175,117 @@ def draw_views(rows: Sequence[Sequence[Tile]], titles: Sequence[str], out_png: s
                 )
             figure.text(left / width, 1 - (top + tall + 0.06) / height, tile.caption, fontsize=7, va="top")
     _save(figure, out_png)
+
+
+def draw_features(
+    features: np.ndarray,
+    labels: Sequence[int],
+    class_names: Sequence[str],
+    out_png: str | Path,
+    *,
+    method: Literal["pca", "umap"] = "pca",
+    name: str | None = None,
+    accuracy: float | None = None,
+    seed: int = 0,
+) -> None:
+    """Draw features as points in the plane, coloured by class.
+
+    Up to 20 classes have a legend; more have a colour bar over the numbers of the classes, whose names would not fit.
+
+    Args:
+        features: ``(N, F)``; an array or a tensor on the CPU.
+        labels: ``(N,)``; points with -1, unlabelled, are grey and lie below the others.
+        class_names: the classes, in the order of their labels.
+        out_png: the picture.
+        method: ``pca``, the two principal components; or ``umap`` (McInnes et al. 2018,
+            https://arxiv.org/abs/1802.03426; cosine distance, 15 neighbours), which keeps neighbourhoods and needs the
+            extra ``umap``.
+        name: what the features are, for the title.
+        accuracy: percent, for the title: ``top-1 91.2 %``.
+        seed: of UMAP, and of the order in which points are drawn.
+
+    Raises:
+        ImportError: ``umap`` is asked for and not installed.
+        ValueError: fewer than three points, shapes that do not fit, a label without a name, features that are not
+            finite, or an unknown method.
+    """
+    x, y = np.asarray(features, dtype=np.float64), np.asarray(labels)
+    if x.ndim != 2 or y.shape != x.shape[:1] or len(x) < 3:
+        raise ValueError(f"a picture needs features (N, F), N at least 3, and labels (N,): got {x.shape} and {y.shape}")
+    if y.max() >= len(class_names):
+        raise ValueError(f"there is a label {y.max()}, and there are only {len(class_names)} class names")
+    if not np.isfinite(x).all():
+        raise ValueError("the features are not finite: the backbone has diverged")
+    if method == "pca":
+        points, axis_names = _principal_components(x)
+    elif method == "umap":
+        points, axis_names = _umap(x, seed), ("UMAP 1", "UMAP 2")
+    else:
+        raise ValueError(f"method is {method!r}: it must be pca or umap")
+    order = np.random.default_rng(seed).permutation(len(y))  # no class lies on top of all others
+    order = np.concatenate([order[y[order] < 0], order[y[order] >= 0]])
+    classes = len(class_names)
+    colours = _class_colours(classes)
+    shown = np.array([to_rgba(colour) for colour in (*colours, "#cccccc")])[y[order]]
+    labels_shown = [label if len(label) <= 24 else f"{label[:23]}…" for label in map(str, class_names)]
+    title = ", ".join([*([name] if name else []), *([f"top-1 {accuracy:.1f} %"] if accuracy is not None else [])])
+    with mpl.rc_context(_LOOK | {"axes.grid": False}):
+        beside = 0.8 + 0.09 * max(map(len, labels_shown)) if classes <= _LEGEND_CLASSES else 1.0
+        figure = Figure(figsize=(6.2 + beside, 6.2), layout="constrained")
+        axes = figure.subplots()
+        size = min(40.0, max(2.0, 24000 / len(y)))
+        axes.scatter(*points[order].T, s=size, c=shown, alpha=0.85, linewidths=0, rasterized=True)
+        axes.set(xlabel=axis_names[0], ylabel=axis_names[1], xticks=[], yticks=[], box_aspect=1)
+        if method == "pca":
+            axes.set_aspect("equal", adjustable="datalim")
+        axes.set_title(textwrap.fill(title, 62, break_on_hyphens=False), fontsize=13, loc="left")
+        if classes <= _LEGEND_CLASSES:
+            entries = [
+                axes.scatter([], [], s=60, color=colour, label=label)
+                for colour, label in zip(colours, labels_shown, strict=True)
+            ]
+            figure.legend(handles=entries, loc="outside right center", fontsize=12, handletextpad=0.2)
+        else:
+            scale = ScalarMappable(Normalize(-0.5, classes - 0.5), ListedColormap(colours))
+            figure.colorbar(scale, ax=axes, label="number of the class", fraction=0.04)
+        _save(figure, out_png)
+
+
+def _principal_components(x: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
+    """The two largest principal components ``(N, 2)``, and what they are called, with their share of the variance."""
+    centred = x - x.mean(0)
+    variances, axes = np.linalg.eigh(centred.T @ centred)
+    total = max(float(variances.sum()), np.finfo(float).tiny)
+    shares = [max(0.0, float(value)) / total for value in (*variances[::-1][:2], 0.0)]
+    points = centred @ axes[:, ::-1][:, :2]
+    if points.shape[1] == 1:
+        points = np.column_stack([points, np.zeros(len(points))])
+    signs = np.where(points[np.abs(points).argmax(0), [0, 1]] < 0, -1.0, 1.0)  # of two mirror images always the same
+    return points * signs, tuple(
+        f"principal component {i + 1} ({100 * shares[i]:.1f} % of the variance)" for i in (0, 1)
+    )
+
+
+def _umap(x: np.ndarray, seed: int) -> np.ndarray:
+    """Two dimensions ``(N, 2)`` by UMAP, the same for the same seed."""
+    try:
+        from umap import UMAP
+    except ImportError as error:
+        raise ImportError(
+            "UMAP is not installed: pip install 'solo-frossl[umap]', or draw principal components (method pca)"
+        ) from error
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="n_jobs value")  # one thread is the price of a seed
+        return UMAP(n_neighbors=min(15, len(x) - 1), metric="cosine", random_state=seed).fit_transform(x)
+
+
+def _class_colours(classes: int) -> list[tuple[float, ...]]:
+    """Colours told apart as well as their number allows; many go along the rainbow."""
+    if classes <= 10:
+        return list(mpl.colormaps["tab10"].colors[:classes])
+    if classes <= _LEGEND_CLASSES:
+        return list(mpl.colormaps["tab20"].colors[:classes])
+    return list(mpl.colormaps["turbo"](np.linspace(0.02, 0.98, classes)))
 
 
 def _draw_lines(axes: Axes, rows: Rows, lines: dict[str, str]) -> None:

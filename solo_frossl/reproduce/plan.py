@@ -59,11 +59,13 @@ class Scale:
 
         >>> Scale(epochs=8, subset=5000).in_words()
         '8 epochs a run, 5000 training images'
+        >>> Scale(subset=0.1).in_words()
+        '0.1 of the training images'
         """
         words = {
             "epochs": f"{{}} epoch{'' if self.epochs == 1 else 's'} a run",
             "stop": "trained up to epoch {}",
-            "subset": "{} training images",
+            "subset": "{:g} of the training images" if isinstance(self.subset, float) else "{} training images",
             "batch_size": "batch {}",
             "image_size": "{} pixels",
             "stem": "stem {}",

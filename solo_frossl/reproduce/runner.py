@@ -87,7 +87,7 @@ def remaining(cell: Cell, runs_dir: Path, extra: Sequence[str] = ()) -> list[lis
         commands.append([*PROGRAM, "pretrain", *start, *given, *extra])
     if cell.probe is not None and (commands or not probed(run)):
         options = [option(key, value) for key, value in cell.probe.items()]
-        commands.append([*PROGRAM, "linear", "--checkpoint", str(run.path), *options])
+        commands.append([*PROGRAM, "linear", "--backbone", str(run.path), *options])
     return commands
 
 

@@ -52,7 +52,7 @@ def summary(table: Table, cells: Sequence[Cell], runs_dir: Path, changes: Sequen
     notes = [_lead(lead, cells, measured) for lead in table.leads if {lead.row, lead.over} <= texts.keys()]
     notes += table.notes
     if beyond:
-        notes.append(f"Left out, for these runs do not get there: {', '.join(column.title for column in beyond)}.")
+        notes.append(f"Left out, for these runs do not get there: {'; '.join(column.title for column in beyond)}.")
     notes = ["", *(f"* {note}" for note in notes)] if notes else []
     return "\n".join([f"# {table.name}", "", *about, "", *lines, *notes]) + "\n"
 

@@ -168,7 +168,7 @@ def _frossl_table3() -> Table:
         runs=tuple(Run(row, "stl10", row) for row in table.values),
         columns=tuple(Column(f"epoch {epoch}", "online/top1", epoch) for epoch in table.epochs),
         stop_after=100,
-        notes=("The first 100 epochs of runs whose schedule is that of Table 2, 500 epochs.",),
+        notes=("The table's own runs are the first 100 of 500 epochs, those of Table 2, whose schedule they have.",),
     )
 
 

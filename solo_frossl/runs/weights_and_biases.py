@@ -4,6 +4,7 @@ import math
 import os
 import re
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,10 @@ from solo_frossl.run_files import TOP, MetricsFileError, RunFolder, SpectraFileE
 _CHART_POINTS = 200
 _CHART_GROWTH = 1.2
 """How much longer the run is at each chart than at the one before."""
+_FLUSH_INTERVAL = 1.0
+"""Seconds after which W&B's own process writes to its file what it was sent; by itself it waits for 15."""
+_SAFE_OFFLINE, _SAFE_ONLINE = 3.0, 60.0
+"""Seconds after which a row is surely in W&B's file, or with its server, which is sent to every 15 seconds."""
 _LONGEST_TAG = 64
 _KILLED = 255
 """The exit code that W&B itself gives to a run that Ctrl-C ended at once."""
@@ -31,8 +36,10 @@ class WandbRun(Callback):
     first, then each time that the run is a fifth longer, and at its end. A run that is stopped and saved is one that
     W&B calls preempted.
 
-    A resumed run goes on under the id in ``wandb-id.txt``; ``wandb-epochs.txt`` says how many epochs were sent, so that
-    each is sent once, also those of a part that ran without W&B.
+    A resumed run goes on under the id in ``wandb-id.txt``; ``wandb-epochs.txt`` says how many epochs W&B has for good,
+    so that each is sent once, also those of a part that ran without W&B. Of a run that is killed, its W&B process dies
+    with what it has not yet written: an epoch counts some seconds after it was sent, and is sent again if a kill came
+    before.
 
     Args:
         run: the run's folder; W&B's files go there too.
@@ -58,6 +65,8 @@ class WandbRun(Callback):
         self.group, self.tags, self.checkpoints = group, tags, checkpoints
         self._wandb: Any = None
         self._sent = self._drawn = 0
+        self._unsafe: list[tuple[int, float]] = []
+        self._safe_after = _SAFE_ONLINE
 
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Start the W&B run, or take it up again.
@@ -86,7 +95,7 @@ class WandbRun(Callback):
                 dir=self.run.path,
                 resume="allow",
                 mode="offline" if offline else None,
-                settings=wandb.Settings(quiet=True),
+                settings=wandb.Settings(quiet=True, x_transaction_log_flush_interval=_FLUSH_INTERVAL),
             )
         except wandb.Error as error:
             raise ValueError(
@@ -97,6 +106,7 @@ class WandbRun(Callback):
         self._wandb.define_metric("epoch")
         self._wandb.define_metric("*", step_metric="epoch")
         self._sent = self._drawn = self._sent_before() if offline or self._wandb.resumed else 0
+        self._safe_after = _SAFE_OFFLINE if offline else _SAFE_ONLINE
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Send the epochs that were done before, as far as they were not sent."""
@@ -107,6 +117,10 @@ class WandbRun(Callback):
         self._send(trainer)
         if self._sent >= _CHART_GROWTH * self._drawn:
             self._send_chart()
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        """Note the epochs that W&B has for good by now."""
+        self._note_safe(time.monotonic() - self._safe_after)
 
     def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Send the last epoch, the chart and, if wanted, the checkpoints."""
@@ -150,12 +164,18 @@ class WandbRun(Callback):
             if epoch > self._sent:
                 self._wandb.log({**row, "epoch": epoch})
                 self._sent = epoch
-                (self.run.path / "wandb-epochs.txt").write_text(str(epoch), encoding="utf-8")
+                self._unsafe.append((epoch, time.monotonic()))
         online = {e: row["online/top1"] for e, row in done.items() if math.isfinite(row.get("online/top1", math.nan))}
         if online:
             best = max(online, key=online.__getitem__)
             last = {"best/online_top1": online[best], "best/epoch": best, "last/online_top1": online[max(online)]}
             self._wandb.summary.update(last)
+
+    def _note_safe(self, before: float) -> None:
+        """Note the epochs that were sent before a moment of :func:`time.monotonic`."""
+        while self._unsafe and self._unsafe[0][1] < before:
+            epoch, _ = self._unsafe.pop(0)
+            (self.run.path / "wandb-epochs.txt").write_text(str(epoch), encoding="utf-8")
 
     def _send_chart(self) -> None:
         """The largest eigenvalues of the embeddings' covariance over the epochs, if there are new ones."""
@@ -195,3 +215,4 @@ class WandbRun(Callback):
         if self._wandb is not None:
             self._wandb.finish(exit_code=exit_code)
             self._wandb = None
+            self._note_safe(math.inf)

@@ -16,6 +16,8 @@ from solo_frossl.run_files import effective_rank
 
 LEAST_VARIANCE = 0.01
 """Share of variance in the embeddings' mean square below which they are constant: images' cosines average over .99."""
+SHRUNK_TO = 1e-3
+"""Part of the first check's variance below which embeddings have shrunk to a point. In runs that learn it grows."""
 
 
 class CollapseStop(SIGTERMException):
@@ -26,8 +28,8 @@ class CollapseWatch:
     """Counts checks in a row whose embeddings are collapsed, by the records of ``spectrum.bin``.
 
     They are when their effective rank is below `rank`, which is a collapse onto one direction, or when their variance
-    is below 1 % of their mean square, which is a collapse to one point: what is left around that is noise, whose
-    effective rank may be high.
+    is below 1 % of their mean square, or below a thousandth of what it was in the first check, which is a collapse to
+    one point: what is left around that is noise, whose effective rank may be high.
 
     Args:
         rank: effective rank below which embeddings are collapsed.
@@ -40,10 +42,12 @@ class CollapseWatch:
         self.checks = checks
         self.every = every
         self._in_a_row = 0
+        self._first: float | None = None
 
     def restore(self, records: Iterable[np.void]) -> None:
         """Count what was measured before; `records` from the newest to the oldest."""
-        self._in_a_row = 0
+        records = list(records)
+        self._in_a_row, self._first = 0, _variance(records[-1]) if records else None
         for record in records:
             if record["step"] % self.every == 0:
                 if not self.fault(record):
@@ -56,6 +60,8 @@ class CollapseWatch:
         Returns:
             What has happened, in words, if this check completes a collapse; so once in each collapse.
         """
+        if self._first is None:
+            self._first = _variance(record)
         if record["step"] % self.every:
             return None
         fault = self.fault(record)
@@ -80,4 +86,11 @@ class CollapseWatch:
                 f"only {percent:.2g} % of their mean square is variance, below {least:g} %, so that all images have"
                 " nearly the same embedding"
             )
+        if self._first and (part := _variance(record) / self._first) < SHRUNK_TO:
+            return f"their variance is {part:.1g} of what it was at first, below {SHRUNK_TO:g}"
         return None
+
+
+def _variance(record: np.void) -> float:
+    """Total variance of the embeddings, the sum of its eigenvalues."""
+    return float(record["embeddings"].sum())

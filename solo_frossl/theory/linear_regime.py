@@ -334,6 +334,10 @@ def trained_frossl_rate(
     without the logarithm 2 sum y^2 / (sum y)^2 is the first term. Neither depends on the scale of y, so sum_k s_k^2 is
     conserved. At a large batch all y become equal.
 
+    The spectrum of a linear backbone that is trained with the product's FroSSL must follow this if, moreover, the right
+    factor is the common eigenvectors of the views' moments, the batch has the data's moments, and it learns by plain
+    gradient descent in small steps without weight decay. docs/theory.md has the conditions in full.
+
     Args:
         s: ``(M,)`` singular values of the layer.
         modes: M of them, with lambda = gamma.

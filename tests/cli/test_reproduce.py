@@ -70,7 +70,7 @@ class TestList:
         )
         (command,) = lines(capsys)
         assert command[command.index("&&") :] == [
-            *("&&", sys.executable, "-m", "solo_frossl", "linear", "--checkpoint", str(tmp_path / "stl10-frossl-seed0"))
+            *("&&", sys.executable, "-m", "solo_frossl", "linear", "--backbone", str(tmp_path / "stl10-frossl-seed0"))
         ]
 
     def test_only_what_is_left_is_listed(self, tmp_path, capsys):

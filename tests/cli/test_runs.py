@@ -1,7 +1,6 @@
 """The main job end to end: real processes, real kills, real files."""
 
 import csv
-import json
 import os
 import random
 import signal
@@ -16,9 +15,7 @@ import yaml
 from pseudo_terminal import terminal
 from wandb_file import read_wandb
 
-from solo_frossl.cli import main
 from solo_frossl.cli.dashboard import metrics
-from solo_frossl.cli.linear import linear
 from solo_frossl.cli.pretrain import pretrain
 from solo_frossl.run_files import RunFolder, read_metrics, read_spectra, read_status
 from solo_frossl.runs import read_checkpoint
@@ -376,72 +373,6 @@ def test_a_wrong_value_ends_with_one_message(tmp_path, capsys, wrong, message):
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
-
-
-@pytest.mark.slow
-def test_the_linear_probe_of_a_run_and_its_baselines(uninterrupted, tmp_path, capsys):
-    folder, _ = uninterrupted
-    common = [f"--runs_dir={folder}", "--device=cpu", "--linear.epochs=30", f"--out={tmp_path}"]
-    assert linear(["--checkpoint=r", "--baselines", *common]) == 0
-    printed = capsys.readouterr().out
-    for word in ("top-1", "untrained", "raw pixels"):
-        assert word in printed
-    by_name = json.loads((tmp_path / "linear.json").read_text())
-    assert 20 < by_name["top1"] <= 100
-    assert [row["name"] for row in by_name["baselines"]] == ["trained", "untrained", "raw pixels"]
-    assert by_name["baselines"][0]["linear_top1"] == by_name["top1"]
-    assert (by_name["linear"]["epochs"], by_name["augment"]) == (30, False)
-    assert (tmp_path / "confusion.png").stat().st_size > 5000
-    assert linear([f"--checkpoint={folder}/r/checkpoints/last.ckpt", *common]) == 0
-    assert json.loads((tmp_path / "linear.json").read_text())["top1"] == by_name["top1"]
-    assert linear([f"--checkpoint={folder}/r", *common]) == 0
-    assert json.loads((tmp_path / "linear.json").read_text())["top1"] == by_name["top1"]
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        linear(["--checkpoint=r", "--model.backbone=resnet18", *common])
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert "missing from the checkpoint: " in error
-    assert "layer1.0.conv1.weight is (32, 32, 3, 3), must be (64, 64, 3, 3)" in error
-
-
-def test_the_untrained_backbone_with_augmented_training(tmp_path, capsys, monkeypatch):
-    """By the console script."""
-    command = arguments(tmp_path, "--linear.epochs=2", "--device=cpu", "--augment", "--checkpoint=untrained")
-    command = [argument for argument in command if not argument.startswith(("--name", "--trainer"))]
-    monkeypatch.setattr(sys, "argv", ["solo-frossl", "linear", *command])
-    assert main() == 0
-    assert "linear probe of the untrained backbone on digits" in capsys.readouterr().out
-    result = json.loads((tmp_path / "untrained-linear/linear.json").read_text())
-    assert (result["num_train"], result["num_features"]) == (256, 96)
-
-
-def test_a_device_that_is_not_here(tmp_path, capsys):
-    with pytest.raises(SystemExit) as stop:
-        linear([f"--runs_dir={tmp_path}", "--checkpoint=untrained", "--device=cuda:99"])
-    assert stop.value.code == 2
-    assert "--device cuda:99 is not here" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ([], "--checkpoint is needed"),
-        (["--checkpoint=r", "--trainer.max_epochs=3"], "--trainer.max_epochs=3 is an option of pretraining"),
-    ],
-)
-def test_a_probe_that_makes_no_sense(tmp_path, capsys, given, message):
-    with pytest.raises(SystemExit) as stop:
-        linear([f"--runs_dir={tmp_path}", *given])
-    assert stop.value.code == 2
-    assert message in capsys.readouterr().err
-
-
-def test_probing_what_is_not_there(tmp_path, capsys):
-    with pytest.raises(SystemExit) as stop:
-        linear(["--checkpoint=nowhere", f"--runs_dir={tmp_path}"])
-    assert stop.value.code == 2
-    assert "nowhere" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -259,6 +259,21 @@ def test_nothing_is_wider_than_the_window(browser, width):
     assert browser.run("document.documentElement.scrollWidth <= innerWidth")
 
 
+def test_no_name_of_a_method_is_broken_in_a_narrow_window(process, tmp_path):
+    names = ("directpred", "corinfomax", "directcopy")
+    runs = [read_run(write_run(tmp_path / n, n, epochs=2, spectra=False), config(n, 0, 2)) for n in names]
+    (tmp_path / "index.html").write_text(render_page(compare_runs(runs)))
+    process.resize(400, 900)
+    process.open(tmp_path / "index.html")
+    lines = """[...document.querySelectorAll('table[data-name=summary] tbody th')].map(th => {
+        const range = document.createRange();
+        range.selectNodeContents(th);
+        const text = [...range.getClientRects()].map(r => Math.round(r.top));
+        return th.textContent.trim() + ' ' + (Math.max(...text) - Math.min(...text) < 12);
+    })"""
+    assert process.run(lines) == ["CorInfoMax true", "DirectPred true", "DirectCopy true"]
+
+
 def test_print_has_every_figure_whole_and_on_white(browser):
     browser.prefer("dark")
     browser.run(

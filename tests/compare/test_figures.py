@@ -3,12 +3,14 @@
 from itertools import combinations
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from made_up_runs import config, metrics, write_run, write_spectra
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 
-from solo_frossl.compare import read_run
+from solo_frossl.compare import figures, read_run
 from solo_frossl.compare.comparison import compare_runs
 from solo_frossl.compare.figures import figures_of
 from solo_frossl.compare.read import Run
@@ -65,6 +67,28 @@ def test_the_legend_is_inside_and_names_every_method(request, figures):
             assert inner.y0 >= 0
         assert min(box(figure, axes).y0 for axes in figure.axes) > box(figure, legend).y1
         assert min(box(figure, axes).height for axes in figure.axes) > figure.dpi  # an inch is left for the curves
+
+
+def test_the_legend_is_as_wide_in_a_file_as_when_it_is_laid_out(two):
+    figure = two["accuracy"]
+    (legend,) = figure.legends
+    widths = []
+    with mpl.rc_context(figures._LOOK):
+        for figure.dpi in (72, mpl.rcParams["savefig.dpi"], 100):
+            inner = legend.get_window_extent(FigureCanvasAgg(figure).get_renderer())
+            widths.append(inner.width / figure.bbox.width)
+    assert max(widths) - min(widths) < 2e-3
+
+
+def test_no_key_of_a_loss_hides_its_curves(seven, two):
+    for figure in (seven["loss"], two["loss"]):
+        boxes = [box(figure, axes.get_legend()) for axes in figure.axes]
+        panels = [box(figure, axes) for axes in figure.axes]
+        assert not any(key.overlaps(panel) for key in boxes for panel in panels)
+        assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+        assert min(key.x0 for key in boxes) >= 0
+        assert max(key.x1 for key in boxes) <= figure.bbox.width
+        assert min(panel.height for panel in panels) > figure.dpi
 
 
 def test_short_names_share_a_row(two):

@@ -17,6 +17,7 @@ from solo_frossl.compare import compare_runs, read_run
 from solo_frossl.compare.charts import MOST_EPOCHS, MOST_STEPS, chart_data, spectrum_over_steps, thin
 from solo_frossl.compare.files import tidy_csv
 from solo_frossl.compare.page import render_page
+from solo_frossl.compare.read import Run
 from solo_frossl.run_files import read_spectra
 
 SECTIONS = ["summary", "accuracy", "convergence", "throughput", "spectrum", "loss", "configuration", "runs"]
@@ -218,6 +219,20 @@ def test_every_figure_and_table_can_be_reached_and_is_named(page):
     assert [a["aria-pressed"] for a in labelled] == ["true"] * 3
     assert all(a["type"] == "button" for a in page.tags["button"])
     assert not [a for elements in page.tags.values() for a in elements if "onclick" in a]
+
+
+def test_a_run_that_ended_before_its_first_epoch_is_named_and_is_no_method(tmp_path):
+    good, odd = (Run(tmp_path / name, config("frossl", 0, 3) | {"name": name}) for name in ("good", "odd"))
+    good = replace(good, metrics={1: {"online/top1": 20.0}})
+    odd = replace(odd, config=config("frossl", 0, 3, log_variance=True))
+    for state in ("failed", "killed", "stopped"):
+        comparison = compare_runs([replace(odd, state=state), good])
+        assert [run.name for run in comparison.runs] == ["good"]
+        assert [group.label for group in comparison.groups] == ["FroSSL"]
+        assert comparison.remarks == (f"Left out, as no epoch of theirs was done: odd ({state}).",)
+    both = compare_runs([replace(odd, state="running"), good])
+    assert (len(both.runs), both.remarks) == (2, ())
+    assert len(compare_runs([replace(odd, state="failed")]).runs) == 1
 
 
 def test_remarks_stand_above_everything(tmp_path):

@@ -88,13 +88,13 @@ def test_a_model_that_is_not_the_papers_is_named_once_for_all_that_have_it():
     small = {"kernel_size": 3, "stride": 1, "max_pool": False}
     runs = [run(method, 0, [1.0, 2.0, 3.0], planned=500, image_size=32) for method in ("frossl", "simclr", "byol")]
     for other in runs[:2]:
-        other.config["model"] |= {"backbone": "resnet50", "stem": small}
+        other.config["model"] |= {"backbone": "resnet50", "width": 0.5, "stem": small}
     runs[2].config["model"]["stem"] = "imagenet"
     notes = tables.accuracy_table(group_runs(runs), METRIC, [3], [paper]).notes
     assert notes[-2:] == (
         "Not the paper's training: FroSSL, SimCLR: 3 of 500 epochs, batch 256, backbone resnet50 (paper: backbone"
-        " resnet18), stem 3x3, stride 1, no max-pool (paper: stem 7x7, stride 2, max-pool), 32 pixels (paper: 96"
-        " pixels).",
+        " resnet18), width 0.5 (paper: width 1), stem 3x3, stride 1, no max-pool (paper: stem 7x7, stride 2, max-pool),"
+        " 32 pixels (paper: 96 pixels).",
         "Not the paper's training: BYOL: 3 of 500 epochs, batch 256, 32 pixels (paper: 96 pixels).",
     )
 
@@ -189,6 +189,16 @@ def test_how_long_until_each_rival(groups):
     assert table.columns == ("method", "FroSSL", "Barlow Twins")
     assert texts(table) == {"FroSSL": ["·", "1.5 ± 0.1"], "Barlow Twins": ["> 3", "·"]}
     assert [cell.best for cell in table.rows[0]] == [False, False, True]
+    # 40 is at 1 + 12/20 and 1 + 8/20 epochs of 30 seconds each; Barlow Twins is not there within 3 of 10 seconds
+    assert [table.rows[0][2].note, table.rows[1][1].note] == ["45.0 ± 4.2 s", "> 30.0 s"]
+    assert "Small print: device-time." in table.notes[0]
+
+
+def test_rivals_without_a_clock_are_compared_by_epochs_alone():
+    groups = group_runs([run("frossl", 0, [10.0, 30.0]), run("simclr", 0, [20.0, 20.0])])
+    table = tables.rivals_table(groups, METRIC, 2)
+    assert not any(cell.note for row in table.rows for cell in row)
+    assert table.notes == ("Columns: the rivals. Bold: before the rival.",)
 
 
 def test_the_area_under_the_curve(groups):

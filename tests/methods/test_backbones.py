@@ -17,6 +17,49 @@ def test_the_stem_gives_the_feature_map_it_should(stem, size, side):
     assert sides == [side]
 
 
+@pytest.mark.parametrize(("padding", "side"), [(None, 32), (1, 32), (0, 30), (2, 34)])
+def test_the_padding_of_the_stem(padding, side):
+    """None is half of the kernel; 2 is what solo-learn's ResNets for CIFAR have."""
+    conv = build_backbone("resnet18", Stem(3, 1, False, padding)).conv1
+    assert conv(torch.zeros(1, 3, 32, 32)).shape[-1] == side
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "features", "stages"),
+    [
+        ("resnet18", 1.0, 512, [64, 128, 256, 512]),
+        ("resnet18", 0.25, 128, [16, 32, 64, 128]),
+        ("resnet18", 2.0, 1024, [128, 256, 512, 1024]),
+        ("resnet50", 0.5, 1024, [128, 256, 512, 1024]),
+        ("test_resnet", 0.5, 48, [16, 24, 96, 48]),
+    ],
+)
+def test_width_multiplies_the_channels_of_the_stages(name, width, features, stages):
+    backbone = build_backbone(name, "imagenet", width=width).eval()
+    assert backbone.num_features == features
+    outputs = []
+    for stage in (backbone.layer1, backbone.layer2, backbone.layer3, backbone.layer4):
+        stage.register_forward_hook(lambda module, args, output: outputs.append(output.shape[1]))
+    assert backbone(torch.zeros(1, 3, 32, 32)).shape == (1, features)
+    assert outputs == stages
+    assert backbone.bn1.num_features == build_backbone(name).bn1.num_features
+
+
+def test_a_narrow_resnet_is_small():
+    """In half precision a quarter of the width is about a megabyte and a half."""
+    narrow = build_backbone("resnet18", "cifar", width=0.25)
+    assert 2 * sum(p.numel() for p in narrow.parameters()) < 1.5e6
+    assert all((m.weight == 1).all() for m in narrow.modules() if isinstance(m, nn.BatchNorm2d))
+
+
+@pytest.mark.parametrize("width", [0.0, -1.0])
+def test_an_impossible_width_is_refused(width):
+    with pytest.raises(ValueError, match="it must be above 0"):
+        build_backbone("resnet18", width=width)
+    with pytest.raises(ValueError, match="width is for ResNets, and the backbone is 'convnext_atto'"):
+        build_backbone("convnext_atto", width=0.5)
+
+
 def test_channels_and_features():
     backbone = build_backbone("resnet18", "cifar", channels=1)
     assert backbone.conv1.weight.shape == (64, 1, 3, 3)
@@ -79,7 +122,7 @@ def test_an_unknown_name_is_answered_with_the_nearest():
         build_backbone("resnet_18")
 
 
-@pytest.mark.parametrize("bad", [{"kernel_size": 4}, {"kernel_size": 0}, {"stride": 0}])
+@pytest.mark.parametrize("bad", [{"kernel_size": 4}, {"kernel_size": 0}, {"stride": 0}, {"padding": -1}])
 def test_an_impossible_stem_is_refused(bad):
     with pytest.raises(ValueError, match=f"stem.{next(iter(bad))} is"):
         Stem(**bad)

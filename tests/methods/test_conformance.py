@@ -13,11 +13,10 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from small_methods import VARIANTS, Losses, build, quality, trainer
 
 from solo_frossl.methods import METHODS
-from solo_frossl.methods.backbones import build_backbone
-from solo_frossl.probe import load_backbone_weights
 from solo_frossl.report import EpochCSV
 from solo_frossl.run_files import RunFolder
 from solo_frossl.runs import CheckpointConfig, NonFiniteGuard, RunCheckpoint, read_checkpoint
+from solo_frossl.weights import load_backbone
 
 EPOCHS, STEPS = 3, 4
 FOLLOWING = ("num_classes", "channels", "image_size", "batch_size")
@@ -103,12 +102,12 @@ def test_mixed_precision_neither_overflows_nor_strays(name, monkeypatch):
     assert losses[torch.bfloat16] == pytest.approx(losses[None], rel=0.05, abs=0.05)
 
 
-def test_its_backbone_is_probed_from_its_checkpoint(name):
+def test_its_backbone_is_probed_from_its_checkpoint(name, tmp_path):
     model, _ = build(name)
-    backbone = build_backbone("test_resnet", channels=1)
-    load_backbone_weights(backbone, model.state_dict(), name)
-    for ours, theirs in zip(backbone.state_dict().values(), model.backbone.state_dict().values(), strict=True):
-        assert torch.equal(ours, theirs)
+    config = {"method": name, "dataset": "digits", "model": {"backbone": "test_resnet", "stem": "imagenet"}}
+    torch.save({"state_dict": model.state_dict(), "config": config}, tmp_path / "last.ckpt")
+    loaded = load_backbone(tmp_path / "last.ckpt")
+    torch.testing.assert_close(loaded.backbone.state_dict(), model.backbone.state_dict(), rtol=0, atol=0)
 
 
 def test_help_explains_every_hyperparameter(name, capsys):

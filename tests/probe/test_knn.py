@@ -3,7 +3,7 @@ import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_accuracy
 
-from solo_frossl.probe import KNNConfig, knn_accuracy, knn_classify
+from solo_frossl.probe import KNNConfig, knn_accuracy, knn_classify, knn_sweep
 from solo_frossl.probe.knn import knn_hits
 
 
@@ -94,3 +94,22 @@ def test_says_what_is_wrong(problem):
 def test_config_refuses(values, named):
     with pytest.raises(ValueError, match=named):
         KNNConfig(**values)
+
+
+@pytest.mark.parametrize("chunk", [(4, 7), (1024, 16384)])
+def test_several_k_at_once_are_exactly_the_separate_ones(problem, chunk):
+    features, bank, labels = problem
+    bank = torch.cat([bank, bank[:20]])  # rows that tie
+    labels = torch.cat([labels, labels[:20].flip(0)])
+    ks = [20, 1, 5, 200]
+    votes = knn_sweep(features, bank, labels, ks=ks, temperature=0.1, num_classes=4, chunk=chunk)
+    assert list(votes) == ks
+    for k in ks:
+        alone = knn_classify(features, bank, labels, k=k, temperature=0.1, num_classes=4, chunk=chunk)
+        assert torch.equal(votes[k], alone)
+
+
+@pytest.mark.parametrize("ks", [[], [5, 0]])
+def test_a_sweep_needs_neighbours(problem, ks):
+    with pytest.raises(ValueError, match="must be positive"):
+        knn_sweep(*problem, ks=ks, num_classes=4)

@@ -1,11 +1,12 @@
 import math
+import sys
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from solo_frossl.report import Tile, draw_confusion, draw_curves, draw_views, pictures
+from solo_frossl.report import Tile, draw_confusion, draw_curves, draw_features, draw_views, pictures
 from solo_frossl.run_files import write_metrics
 
 
@@ -141,3 +142,96 @@ def test_views_stand_apart_with_all_their_words(tmp_path, drawn, number, sizes):
         assert box.x1 <= figure.bbox.x1
         assert box.y1 <= figure.bbox.y1
         assert not any(box.overlaps(other) for other in boxes[:i])
+
+
+def clusters(classes, count=300, dimensions=6):
+    """Features of well-separated classes, some of them unlabelled."""
+    g = np.random.default_rng(0)
+    labels = np.arange(count) % classes
+    features = 5 * g.normal(size=(classes, dimensions))[labels] + g.normal(size=(count, dimensions))
+    return features, np.where(np.arange(count) % 7 == 0, -1, labels)
+
+
+def inside(figure):
+    """Whether all words lie within the picture, none of them on another."""
+    figure.draw_without_rendering()  # it was laid out for the resolution of the file
+    renderer = figure.canvas.get_renderer()
+    axes = figure.axes[0]
+    texts = [axes.title, axes._left_title, axes.xaxis.label, axes.yaxis.label]
+    texts += figure.legends[0].get_texts() if figure.legends else [figure.axes[1].yaxis.label]
+    boxes = [text.get_window_extent(renderer) for text in texts if text.get_text()]
+    within = all(b.x0 >= 0 and b.y0 >= 0 and b.x1 <= figure.bbox.x1 and b.y1 <= figure.bbox.y1 for b in boxes)
+    return within and not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+@pytest.mark.parametrize("classes", [2, 10, 20, 100])
+def test_features_with_a_legend_or_a_colour_bar(tmp_path, drawn, classes):
+    names = [f"a class with a long name, number {i}" for i in range(classes)]
+    out = tmp_path / "sub" / "features.png"
+    draw_features(*clusters(classes), names, out, name="zoo:" + "frossl-resnet18 " * 5, accuracy=91.23)
+    (figure,) = drawn
+    axes = figure.axes[0]
+    assert axes.get_title(loc="left").replace("\n", " ").endswith("top-1 91.2 %")
+    assert len(axes.collections[0].get_offsets()) == 300
+    colours = axes.collections[0].get_facecolors()[:, :3]
+    assert len(np.unique(colours, axis=0)) == classes + 1  # and grey
+    if classes <= 20:
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == [f"{name[:23]}…" for name in names]
+    else:
+        assert not figure.legends
+        assert figure.axes[1].get_ylabel() == "number of the class"
+    assert inside(figure)
+    assert [path.name for path in out.parent.iterdir()] == ["features.png"]
+
+
+def test_principal_components_are_those_of_the_svd(tmp_path, drawn):
+    features, labels = clusters(3)
+    draw_features(features, labels, ["a", "b", "c"], tmp_path / "f.png")
+    axes = drawn[0].axes[0]
+    centred = features - features.mean(0)
+    u, s, _ = np.linalg.svd(centred, full_matrices=False)
+    expected = np.abs(u[:, :2] * s[:2])
+    points = np.abs(axes.collections[0].get_offsets())
+    np.testing.assert_allclose(np.sort(points, axis=0), np.sort(expected, axis=0), atol=1e-8)
+    share = 100 * s[0] ** 2 / np.square(s).sum()
+    assert axes.get_xlabel() == f"principal component 1 ({share:.1f} % of the variance)"
+    assert axes.get_title(loc="left") == ""
+
+
+@pytest.mark.parametrize("features", [np.ones((5, 3)), np.arange(5.0)[:, None]])
+def test_features_of_one_dimension_or_none(tmp_path, drawn, features):
+    draw_features(features, np.arange(5) % 2, ["a", "b"], tmp_path / "f.png")
+    assert "0.0 %" in drawn[0].axes[0].get_ylabel()
+
+
+def test_bad_features_are_refused(tmp_path, monkeypatch):
+    features, labels = clusters(3)
+    for bad, message in (
+        (lambda: draw_features(features[:2], labels[:2], "abc", tmp_path / "f.png"), "N at least 3"),
+        (lambda: draw_features(features, labels[:5], "abc", tmp_path / "f.png"), "labels"),
+        (lambda: draw_features(features, labels, "ab", tmp_path / "f.png"), "label 2, and there are only 2"),
+        (lambda: draw_features(features / 0, labels, "abc", tmp_path / "f.png"), "not finite"),
+        (lambda: draw_features(features, labels, "abc", tmp_path / "f.png", method="tsne"), "method is 'tsne'"),
+    ):
+        with pytest.raises(ValueError, match=message), np.errstate(all="ignore"):
+            bad()
+    monkeypatch.setitem(sys.modules, "umap", None)
+    with pytest.raises(ImportError, match=r"pip install 'solo-frossl\[umap\]', or draw principal components"):
+        draw_features(features, labels, "abc", tmp_path / "f.png", method="umap")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_umap_keeps_classes_apart(tmp_path, drawn):
+    features, labels = clusters(3, count=90)
+    for _ in range(2):
+        draw_features(features, labels, ["a", "b", "c"], tmp_path / "f.png", method="umap", seed=1)
+    points, again = (np.asarray(figure.axes[0].collections[0].get_offsets()) for figure in drawn)
+    np.testing.assert_array_equal(points, again)
+    assert drawn[0].axes[0].get_xlabel() == "UMAP 1"
+    colours = drawn[0].axes[0].collections[0].get_facecolors()[:, :3]
+    distances = np.linalg.norm(points[:, None] - points, axis=2) + 1e9 * np.eye(len(points))
+    labelled = ~np.isclose(colours, 0.8).all(1)
+    nearest = distances[:, labelled].argmin(1)
+    same = np.isclose(colours, colours[labelled][nearest]).all(1)
+    assert same[labelled].mean() > 0.95

@@ -65,7 +65,7 @@ class TestRemaining:
     def test_the_probe_follows_training(self, tmp_path):
         train, probe = remaining(cell(probe={"linear.optimizer": "adam"}), tmp_path)
         assert train[3] == "pretrain"
-        assert probe[3:] == ["linear", "--checkpoint", str(tmp_path / "a"), "--linear.optimizer=adam"]
+        assert probe[3:] == ["linear", "--backbone", str(tmp_path / "a"), "--linear.optimizer=adam"]
 
     def test_the_probe_is_done_again_for_newer_weights(self, tmp_path):
         run = begin(tmp_path, epochs=3)

@@ -70,14 +70,14 @@ def test_the_linear_probe_is_read(made):
 
 
 def test_smaller_runs_say_so_and_show_their_last_epoch(made):
-    scale = Scale(epochs=8, subset=5000)
+    scale = Scale(epochs=8, subset=0.25)
     lines = made(
         "frossl-table3", {"frossl-seed0": online(e3=30.0, e8=35.0)}, [scale.in_words(), "on folder"], scale=scale
     )
     assert row(lines, "row") == ["epoch 3: ours / paper", "epoch 8"]
     assert row(lines, "frossl") == ["30.0 / 44.8", "35.0"]
-    assert "* Left out, for these runs do not get there: epoch 10, epoch 30, epoch 50, epoch 100." in lines
-    assert "**Not the paper's setting: 8 epochs a run, 5000 training images; on folder.**" in lines
+    assert "* Left out, for these runs do not get there: epoch 10; epoch 30; epoch 50; epoch 100." in lines
+    assert "**Not the paper's setting: 8 epochs a run, 0.25 of the training images; on folder.**" in lines
 
 
 def test_only_columns_with_runs_are_shown(made):
@@ -107,7 +107,7 @@ def test_a_table_cut_short_shows_its_last_epoch_of_every_metric(made):
     epochs = [f"epoch {epoch}" for epoch in (1, 3, 10, 12)]
     assert row(lines, "row") == [f"{metric}, {epoch}" for metric in ("top-1", "top-5") for epoch in epochs]
     (left_out,) = (line for line in lines if line.startswith("* Left out"))
-    assert left_out.endswith("top-5, epoch 20, top-5, epoch 30, linear probe top-1, linear probe top-5.")
+    assert left_out.endswith("top-5, epoch 20; top-5, epoch 30; linear probe top-1; linear probe top-5.")
 
 
 def test_a_table_of_which_no_column_is_reached_keeps_them(made):

@@ -51,7 +51,7 @@ def test_every_run_is_a_valid_configuration(name):
 @pytest.mark.parametrize("name", [name for name, table in TABLES.items() if table.probe is not None])
 def test_every_probe_is_a_valid_configuration(name):
     probe = [option(key, value) for key, value in TABLES[name].probe.items()]
-    build_cli(probe, methods=METHODS, datasets=DATASETS, add_arguments=linear._add_options)
+    build_cli(probe, methods=None, datasets=DATASETS, add_arguments=linear._add_options)
 
 
 @pytest.mark.parametrize("name", PUBLISHED_TABLES)
@@ -150,11 +150,8 @@ def test_the_implicit_paper_s_stems():
     stem = {
         d: parsed("implicit-table3", "directcopy", d)["model"]["stem"] for d in ("cifar10", "stl10", "tinyimagenet")
     }
-    assert stem == {
-        "cifar10": "cifar",
-        "stl10": "imagenet",
-        "tinyimagenet": {"kernel_size": 3, "stride": 1, "max_pool": True},
-    }
+    assert (stem["cifar10"], stem["stl10"]) == ("cifar", "imagenet")
+    assert stem["tinyimagenet"].items() >= {"kernel_size": 3, "stride": 1, "max_pool": True}.items()
 
 
 def test_powers():

@@ -1,6 +1,10 @@
 """What a run sends to W&B, read back from the file that W&B writes offline."""
 
 import math
+import os
+import subprocess
+import sys
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -130,6 +134,42 @@ def test_a_resumed_run_goes_on_under_its_id_and_sends_nothing_twice(run):
     assert (first.exit_code, second.exit_code) == (1, 0)
     assert second.config["seed_everything"] == 2
     assert second.summary["best/epoch"] == 2
+
+
+KILLED = """
+import os, sys, time
+from pathlib import Path
+from types import SimpleNamespace
+from solo_frossl.run_files import RunFolder, write_metrics
+from solo_frossl.runs import WandbRun
+run = RunFolder(Path(sys.argv[1]))
+callback = WandbRun(run, project="p", config={}, group="g", tags=[])
+at = lambda epoch: SimpleNamespace(current_epoch=epoch, is_global_zero=True)
+callback.on_fit_start(at(0), None)
+for epoch in range(3):
+    write_metrics(run.metrics, {e: {"train/loss": float(e)} for e in range(epoch + 1)})
+    callback.on_train_epoch_start(at(epoch + 1), None)
+    noted = run.path / "wandb-epochs.txt"
+    while epoch == 1 and not (noted.is_file() and noted.read_text() == "2"):
+        callback.on_train_batch_end(at(2), None)
+        time.sleep(0.1)
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.slow
+def test_a_kill_loses_no_epoch(run):
+    """Two epochs that W&B had time to write, and one that it had not: it dies with the run."""
+    subprocess.run(
+        [sys.executable, "-c", KILLED, str(run.path)], timeout=120, env=os.environ | {"WANDB_SILENT": "true"}
+    )
+    assert (run.path / "wandb-epochs.txt").read_text() == "2"
+    time.sleep(1)  # W&B's process sees that it is alone
+    train(sender(run), run, range(3, 4))
+    first, second = files(run)
+    assert first.run.run_id == second.run.run_id
+    assert [line["epoch"] for line in rows_of(first)][:2] == [1, 2]
+    assert [line["epoch"] for line in rows_of(second)] == [3, 4]
 
 
 def test_epochs_that_were_trained_without_wandb_are_sent_too(run):

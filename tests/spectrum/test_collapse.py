@@ -48,6 +48,22 @@ def test_embeddings_that_shrink_to_a_point_have_collapsed_whatever_their_rank():
     assert said.startswith("only 0.1 % of their mean square is variance, below 1 %")
 
 
+def smaller(by, step=1):
+    after = record(FULL, step).copy()
+    after["embeddings"] /= by
+    return after
+
+
+def test_embeddings_that_shrink_around_zero_have_collapsed_too():
+    watch = CollapseWatch(1.2, 2)
+    assert [watch.update(r) for r in (record(FULL), smaller(500), smaller(2000, 2), smaller(500, 3))] == [None] * 4
+    assert watch.update(smaller(2000, 4)) is None
+    assert watch.fault(smaller(2000)) == "their variance is 0.0005 of what it was at first, below 0.001"
+    for resumed in (watch, CollapseWatch(1.2, 2)):
+        resumed.restore([smaller(2000, 4), smaller(500, 3), record(FULL)])
+        assert resumed.update(smaller(2000, 5)).endswith("(and so in 2 checks in a row)")
+
+
 def test_both_kinds_count_as_one():
     assert reports(CollapseWatch(1.2, 2), [FLAT, SHRUNK])[1]
 

@@ -1,8 +1,18 @@
 """The theory and the product: a linear backbone trained with the product's own FroSSL and Barlow Twins.
 
-The product's objectives normalise every output. Their modes have equations when one linear layer serves both views (as
-it does in the product), both views have the same second moment, the samples' moments are exact, and all outputs have
-the same variance (a Hadamard left factor). Then, and only then, must the measured spectrum follow the theory.
+The product's objectives normalise every output. What the spectrum callback measures follows ``trained_frossl_rate`` and
+``trained_barlow_rate`` if
+
+1. the network is one linear layer for both views, and a projector that does nothing. A bias does not matter;
+2. all outputs have the same variance: as many as modes, a power of 2, and the layer's left factor a Hadamard matrix;
+3. the layer's right factor is the common eigenvectors of the views' second moments and of their product;
+4. both views have the same second moment, lambda = gamma;
+5. the moments are those of the batch: the batch is all the data, or so large that its moments are the data's;
+6. it learns by plain gradient descent in small steps, without weight decay. Time is the sum of the learning rates.
+   Momentum m multiplies it by 1 / (1 - m) once it has come up.
+
+Each condition is broken below, and then the spectrum leaves the theory. The callback takes the covariance over N - 1:
+its eigenvalues are lambda s^2 N / (N - 1).
 """
 
 import numpy as np
@@ -58,14 +68,14 @@ PRODUCT = {
 }
 
 
-def trained(loss, learning_rate, time, weight=None):
-    x1, x2 = exact_views()
+def trained(loss, learning_rate, time, weight=None, views=None):
+    x1, x2 = exact_views() if views is None else views
     return descend(
         lambda w: loss(x1 @ w.T, x2 @ w.T),
         [layer(START) if weight is None else weight],
         learning_rate=learning_rate,
         steps=round(time / learning_rate),
-        observe=lambda w: covariance_eigenvalues(x1 @ w.T) * (SAMPLES - 1) / SAMPLES,
+        observe=lambda w: covariance_eigenvalues(x1 @ w.T) * (len(x1) - 1) / len(x1),
         every=20,
     )
 
@@ -91,13 +101,93 @@ def test_the_layer_s_norm_is_conserved(name):
     np.testing.assert_allclose((s**2).sum(1), (START**2).sum(), rtol=1e-7)
 
 
-def test_outputs_of_unequal_variance_do_not_follow_it():
-    loss, rate = PRODUCT["frossl"]
-    generator = torch.Generator().manual_seed(1)
-    other = torch.linalg.qr(torch.randn(WIDTH, WIDTH, generator=generator, dtype=torch.float64))[0]
-    measured = trained(loss, 1e-3, 0.4, weight=other * torch.as_tensor(START))
+def turned(angle=1.2):
+    """A rotation in the plane of the first two modes."""
+    c, s = np.cos(angle), np.sin(angle)
+    rotation = torch.eye(WIDTH, dtype=torch.float64)
+    rotation[:2, :2] = torch.tensor([[c, -s], [s, c]])
+    return rotation
+
+
+def orthogonal(seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.linalg.qr(torch.randn(WIDTH, WIDTH, generator=generator, dtype=torch.float64))[0]
+
+
+def broken_weights(condition):
+    if condition == "2: outputs of unequal variance":
+        return orthogonal() * torch.as_tensor(START)
+    if condition == "3: a layer that is not aligned":
+        return layer(START) @ turned()
+    return layer(START)
+
+
+def broken_views(condition):
+    x1, x2 = exact_views()
+    if condition == "3: views that share no eigenvectors":
+        return x1, x2 @ turned()
+    if condition == "4: another variance of view 2":
+        return x1, x2 * torch.tensor([0.5, 1.0, 1.5, 2.0], dtype=torch.float64)
+    if condition == "5: eight of the samples":
+        return x1[:8], x2[:8]
+    return x1, x2
+
+
+BROKEN = (
+    "2: outputs of unequal variance",
+    "3: a layer that is not aligned",
+    "3: views that share no eigenvectors",
+    "4: another variance of view 2",
+    "5: eight of the samples",
+)
+
+
+@pytest.mark.parametrize("condition", [None, *BROKEN])
+@pytest.mark.parametrize("name", ["frossl", "barlow_twins"])
+def test_each_condition_is_needed(name, condition):
+    """The equations from what is measured at the start: by how much of what is learned the end is missed."""
+    loss, rate = PRODUCT[name]
+    time = {"frossl": 0.4, "barlow_twins": 4.0}[name]
+    measured = trained(loss, time / 400, time, broken_weights(condition), broken_views(condition))
+    s = integrate(rate, np.sqrt(measured.values[0] / MODES.first), measured.time).values
+    expected = -np.sort(-MODES.first * s**2, axis=1)
+    missed = np.abs(measured.values - expected).max() / np.abs(expected[-1] - expected[0]).max()
+    if condition is None:
+        assert missed < 0.005
+    else:
+        assert missed > 0.1
+
+
+@pytest.mark.parametrize("name", ["frossl", "barlow_twins"])
+def test_a_network_that_is_not_linear_does_not_follow_it(name):
+    """Condition 1."""
+    loss, rate = PRODUCT[name]
+    time = {"frossl": 0.4, "barlow_twins": 4.0}[name]
+    measured = trained(lambda z1, z2: loss(z1.relu(), z2.relu()), time / 400, time)
     expected = -np.sort(-MODES.first * integrate(rate, START, measured.time).values ** 2, axis=1)
-    assert np.abs(measured.values - expected).max() > 0.05
+    assert np.abs(measured.values - expected).max() > 0.1 * np.abs(expected[-1] - expected[0]).max()
+
+
+@pytest.mark.parametrize(("options", "speed"), [({"momentum": 0.5}, 2.0), ({"weight_decay": 1.0}, None)])
+def test_momentum_is_another_clock_and_weight_decay_another_flow(options, speed):
+    """Condition 6."""
+    loss, rate = PRODUCT["frossl"]
+    x1, x2 = exact_views()
+    weight = layer(START).requires_grad_()
+    optimizer = torch.optim.SGD([weight], lr=1e-3, **options)
+    for _ in range(200):
+        optimizer.zero_grad()
+        loss(x1 @ weight.T, x2 @ weight.T).backward()
+        optimizer.step()
+    found = (covariance_eigenvalues(x1 @ weight.detach().T) * (SAMPLES - 1) / SAMPLES).numpy()
+
+    def missed(time):
+        ended = -np.sort(-MODES.first * integrate(rate, START, [0.0, time]).values ** 2, axis=1)
+        return np.abs(found - ended[-1]).max() / np.abs(ended[-1] - ended[0]).max()
+
+    assert missed(0.2) > 0.1
+    if speed:
+        assert missed(0.2 * speed) < 0.03
 
 
 def test_frossl_makes_all_eigenvalues_equal_and_barlow_twins_does_not():

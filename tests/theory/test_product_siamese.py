@@ -4,8 +4,8 @@ What is trained here are ``methods.DirectPred`` and ``methods.IsoLoss`` themselv
 moving average; what is measured are the eigenvalues of the spectrum callback. They follow ``theory.siamese`` if
 
 1. the network is linear: a backbone z = W x without bias, no BatchNorm, and a projector that does nothing;
-2. it learns by plain gradient descent, without momentum, weight decay or schedule, in small steps. Then time is
-   t = 2 scale learning_rate steps: 2, for the product adds both directions of the loss;
+2. it learns by plain gradient descent, without weight decay, in small steps. Then time is t = 2 scale times the sum of
+   the learning rates: 2, for the product adds both directions of the loss. Momentum m multiplies it by 1 / (1 - m);
 3. there is no target network (``momentum: null``); with one it lags by learning_rate / (1 - tau), so this is also its
    limit for small steps;
 4. the predictor is of the present correlation (``correlation_momentum: 0``); a moving average lags in the same way,
@@ -235,6 +235,32 @@ class TestEuclidean:
         np.testing.assert_allclose(lam, 1, rtol=1e-3)
         np.testing.assert_allclose(s, float(eigenvalues(w)[0]) * np.exp(-0.2), rtol=5e-3)
         assert abs(s[0] - 1 / 1.01**2) > 0.1
+
+    @pytest.mark.parametrize("broken", ["a ReLU", "a bias", "BatchNorm"])
+    def test_a_network_that_is_not_linear_leaves_the_theory(self, broken):
+        """Condition 1."""
+        made, w = method(ISO, start()), start()
+        if broken == "a ReLU":
+            made.projector = nn.ReLU()
+        elif broken == "BatchNorm":
+            made.projector = nn.BatchNorm1d(OUTPUTS, affine=False)
+        else:
+            made.backbone = nn.Linear(INPUTS, OUTPUTS)
+            made.backbone.weight.data, made.backbone.bias.data = w.clone(), 0.5 * torch.ones(OUTPUTS)
+        seen = trained(made.double(), balanced_views(INPUTS, 0.1), 0.02, 1.0)
+        theory = integrate(lambda s: rate(s, ISO), seen.values[0, 0], seen.time).values
+        assert np.abs(seen.values[-1, 0] - theory[-1]).max() > 0.05
+
+    @pytest.mark.parametrize(("options", "speed"), [({"momentum": 0.5}, 2.0), ({"weight_decay": 0.5}, None)])
+    def test_momentum_is_another_clock_and_weight_decay_another_flow(self, options, speed, monkeypatch):
+        """Condition 2: with momentum m time is 1 / (1 - m) times as much, once it has come up."""
+        plain = torch.optim.SGD
+        monkeypatch.setattr(torch.optim, "SGD", lambda weights, lr: plain(weights, lr=lr, **options))
+        seen = trained(method(ISO, start()), balanced_views(INPUTS, 0.1), 0.0005, 0.3)
+        assert np.abs(seen.values[-1] - expected(ISO, start(), [0.0, 0.3])[-1]).max() > 0.05
+        if speed:
+            theory = expected(ISO, start(), [0.0, speed * 0.3])
+            assert np.abs(seen.values[-1] - theory[-1]).max() < 0.02 * np.abs(theory[-1] - theory[0]).max()
 
     @pytest.mark.parametrize("broken", ["variances differ", "a mean"])
     def test_inputs_that_are_not_white_or_not_centred_leave_the_theory(self, broken):

@@ -263,6 +263,17 @@ class TestExpectedLosses:
         loss = expected_loss(torch.ones(1, 1, dtype=torch.float64), Siamese("cosine", sigma=1.0))
         assert float(loss) == pytest.approx(-1 / 3, abs=1e-6)
 
+    @pytest.mark.parametrize("siamese", COSINE, ids=name)
+    @pytest.mark.parametrize("least", [1e-8, 1e-12])
+    def test_without_noise_eigenvalues_may_be_far_apart(self, siamese, least):
+        """There the covariance of both views together has rank M: nothing that is inverted may cancel."""
+        siamese, s = replace(siamese, sigma=0.0), np.array([1.0, 0.5, least, least**2])
+        u, v = (torch.linalg.qr(random(n, 4))[0] for n in (4, 6))
+        w = mode_weights(s, outputs=u, vectors=v)
+        (grad,) = gradient(lambda w: expected_loss(w, siamese), w)
+        found = -2 * torch.diagonal(u.T @ grad @ w.T @ u)
+        np.testing.assert_allclose(found, rate(s, siamese), atol=1e-8)
+
 
 # ----------------------------------------------------------------------------------------------------------- equations
 

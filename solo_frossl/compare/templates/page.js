@@ -260,7 +260,7 @@
 
   const kinds = { curves: drawCurves, profile: drawProfile, spectrum: drawSpectrum, loss: drawLoss };
 
-  const capital = (text) => text.slice(0, 1).toUpperCase() + text.slice(1);
+  const capital = (text) => (text[1] === "-" ? text : text.slice(0, 1).toUpperCase() + text.slice(1)); // k-NN
 
   // A plot is a picture to a screen reader; its values stand in the table below it.
   function say(box, text) {

@@ -1,10 +1,13 @@
 """Figs. 2, 4, 5 and 6 of "Implicit variance regularization in non-contrastive SSL", drawn."""
 
+from collections.abc import Sequence
+from functools import partial
+
 import numpy as np
 import torch
 
 from solo_frossl.seeding import generator
-from solo_frossl.theory.figures.figure import Curve, Panel, Progress, TheoryFigure, modes
+from solo_frossl.theory.figures.figure import Curve, Panel, Progress, TheoryFigure, at_least, modes
 from solo_frossl.theory.figures.images import Images
 from solo_frossl.theory.flow import Trajectory, descend, integrate
 from solo_frossl.theory.siamese import (
@@ -17,19 +20,23 @@ from solo_frossl.theory.siamese import (
     fresh_loss,
     mode_weights,
     rate,
+    sample_loss,
     solution,
     trainable_loss,
 )
 
 INPUTS, OUTPUTS, STEPS = 15, 10, 300
+SHOWN, TWO = 20, (1.2, 0.15)
+"""Inputs whose outputs are shown, and the eigenvalues from which the network of two outputs starts."""
 DECAY = 0.01
 """Weight decay of Fig. 4."""
+EIGENVALUES = r"eigenvalues of $W W^\top$"
 TIME = "t = learning rate x step"
 TITLES = {
     "plain": "as it is",
     "iso": "IsoLoss",
-    "no_stop_gradient": "without stop-gradient",
-    "no_predictor": "without predictor",
+    "no_stop_gradient": "no stop-gradient",
+    "no_predictor": "no predictor",
 }
 UNTIL = {
     ("euclidean", "plain"): 12.0,
@@ -50,14 +57,70 @@ def _start(seed: int) -> torch.Tensor:
     return random / 6
 
 
+def _representations(siamese: Siamese, seed: int, progress: Progress, *, relu: bool = False) -> Panel:
+    """Outputs of ten inputs in a network of two: where they go under this loss."""
+    random = generator(seed, "theory")
+    outputs, vectors = (
+        torch.linalg.qr(torch.randn(n, 2, generator=random, dtype=torch.float64))[0] for n in (2, INPUTS)
+    )
+    x = torch.randn(SHOWN, INPUTS, generator=random, dtype=torch.float64)
+    w, first = mode_weights(TWO, outputs=outputs, vectors=vectors), np.array(TWO)
+
+    def embedded(w: torch.Tensor) -> torch.Tensor:
+        z = x @ w.T
+        return z.relu() if relu else z
+
+    until, steps = _until(siamese, relu), STEPS // 2
+    if siamese.similarity == "cosine" and siamese.variant != "iso":
+        until /= 4  # two modes are there sooner than ten
+    if relu:
+        until = min(until, 12.0)  # of two neurons with a ReLU one dies soon
+    loss = partial(expected_loss, siamese=siamese)
+    if relu:
+        views = draw_views(1000, INPUTS, siamese.sigma, random)
+        loss = partial(_loss_on, views=views, siamese=siamese)
+    seen = descend(
+        loss, [w], learning_rate=until / steps, steps=steps, observe=embedded, every=2, progress=progress
+    ).values
+    curves = [Curve(f"input {k + 1}", "gradient descent", *seen[:, k].T) for k in range(SHOWN)]
+    if not relu:  # W = U diag(sqrt(s)) V^T, and neither U nor V turns
+        s = integrate(partial(rate, siamese=siamese), first, np.linspace(0, until, 51)).values.clip(min=0)
+        coordinates, u = (x @ w.T @ outputs).numpy(), outputs.numpy()
+        solved = (coordinates * np.sqrt(s / first)[:, None]) @ u.T
+        curves += [Curve(f"input {k + 1}", "equation", *solved[:, k].T) for k in range(SHOWN)]
+    curves += [Curve(f"input {k + 1}", "points", *seen[-2:, k].T) for k in range(SHOWN)]
+    return Panel(f"{_title(siamese)}, M=2", "$z_1$", "$z_2$", tuple(curves), named=False, square=True)
+
+
+def _loss_on(w: torch.Tensor, views: tuple[torch.Tensor, torch.Tensor], siamese: Siamese) -> torch.Tensor:
+    return sample_loss(w, *views, siamese, relu=True)
+
+
+def _title(siamese: Siamese) -> str:
+    return f"{siamese.similarity.capitalize()}, {TITLES[siamese.variant]}"
+
+
+def _until(siamese: Siamese, relu: bool) -> float:
+    until = UNTIL[siamese.similarity, siamese.variant]
+    return min(until, 60.0) if relu else until
+
+
+def _in_rows(above: Sequence[Panel], below: Sequence[Panel], columns: int = 4) -> tuple[Panel, ...]:
+    """A row of the one, a row of the other, and so on."""
+    rows = []
+    for first in range(0, len(above), columns):
+        rows += [*above[first : first + columns], *below[first : first + columns]]
+    return tuple(rows)
+
+
 def fig2(images: Images | None, seed: int, progress: Progress) -> TheoryFigure:
-    """Eigenvalues under the eight losses: gradient descent on the expected loss, equation, closed form."""
+    """Representations and eigenvalues under the eight losses: gradient descent on the expected loss, and equations."""
     panels, apart, last = [], {}, {}
     for siamese in LOSSES:
         key = (siamese.similarity, siamese.variant)
         w, until = _start(seed), UNTIL[key]
         seen = descend(
-            lambda w, siamese=siamese: expected_loss(w, siamese),
+            partial(expected_loss, siamese=siamese),
             [w],
             learning_rate=until / STEPS,
             steps=STEPS,
@@ -69,32 +132,25 @@ def fig2(images: Images | None, seed: int, progress: Progress) -> TheoryFigure:
         solved = integrate(lambda s, siamese=siamese: rate(s, siamese), first, seen.time)
         curves = [
             *modes("eigenvalue", "gradient descent", seen.time, seen.values),
-            *modes("eigenvalue", "equation", solved.time, -np.sort(-solved.values, axis=1)),
+            *modes("eigenvalue", "equation", solved.time, curves_of(solved)),
         ]
         if siamese.similarity == "euclidean" and siamese.variant != "no_stop_gradient":
             curves += modes("eigenvalue", "closed form", seen.time, solution(seen.time, first, siamese))
         apart[key] = float(np.abs(seen.values - curves_of(solved)).max())
         last[key] = seen.values[-1]
-        panels.append(
-            Panel(
-                f"{siamese.similarity.capitalize()}, {TITLES[siamese.variant]}",
-                TIME,
-                "eigenvalues of W W^T",
-                tuple(curves),
-                named=False,
-            )
-        )
+        panels.append(Panel(f"{_title(siamese)}, M={OUTPUTS}", TIME, EIGENVALUES, tuple(curves)))
     gone = last["cosine", "no_stop_gradient"]
     left = int((gone > 0.1).sum())
     return TheoryFigure(
         "implicit-fig2",
-        "Implicit variance regularization, Fig. 2: eigenvalues under the eight losses",
+        "Implicit variance regularization, Fig. 2: representations and eigenvalues under the eight losses",
         "Without stop-gradient the Euclidean loss collapses and the cosine's eigenvalues diverge; without a predictor"
         " nothing or little is learned; with both all eigenvalues become equal, with IsoLoss all at one pace.",
         f"Gradient descent on the expected loss stays within {max(apart.values()):.3f} of the equations. The cosine's"
         f" eigenvalues without stop-gradient do not diverge: their sum stays {gone.sum():.2f}, and {left} of {OUTPUTS}"
-        f" are above 0.1 at t = {UNTIL['cosine', 'no_stop_gradient']:g}.",
-        tuple(panels),
+        f" are above 0.1 at t = {UNTIL['cosine', 'no_stop_gradient']:g}. Above the eigenvalues: the outputs of"
+        f" {SHOWN} inputs in a network of two outputs, which end at the points.",
+        _in_rows([_representations(siamese, seed, progress) for siamese in LOSSES], panels),
         "Table 1 and Appendix C.2 let the cosine's eigenvalues diverge without stop-gradient; Eq. 12 lacks sigma^2 (1 +"
         " lambda^2), Eq. 13 prints no updates where both views are noisy.",
         columns=4,
@@ -116,7 +172,7 @@ def fig4(images: Images | None, seed: int, progress: Progress) -> TheoryFigure:
         seen = descend(
             lambda w, p, similarity=similarity: trainable_loss(w, p, *views, similarity=similarity, weight_decay=DECAY),
             [1.5 * _start(seed), p],
-            learning_rate=0.05,
+            learning_rate=0.03,
             steps=2 * STEPS,
             observe=alignment,
             every=6,
@@ -127,19 +183,19 @@ def fig4(images: Images | None, seed: int, progress: Progress) -> TheoryFigure:
             Panel(
                 f"{similarity.capitalize()} loss",
                 TIME,
-                "alignment cos(u_i, W_P u_i)",
+                r"alignment $\cos(u_i, W_P u_i)$",
                 tuple(modes("eigenvector", "gradient descent", seen.time, seen.values)),
-                named=False,
                 limits=(-1.05, 1.05),
             )
         )
+    euclidean, cosine = (at_least(least[similarity]) for similarity in ("euclidean", "cosine"))
     return TheoryFigure(
         "implicit-fig4",
         "Implicit variance regularization, Fig. 4: alignment of a trained linear predictor",
         "A linear predictor that is trained by gradient descent comes to have the eigenvectors of the embeddings'"
         " correlation.",
-        f"From a small random predictor all alignments end above {least['euclidean']:.3f} with the Euclidean loss and"
-        f" {least['cosine']:.3f} with the cosine (weight decay {DECAY:g}; without it the difference of W W^T and P^T P"
+        f"From a small random predictor all alignments end above {euclidean} with the Euclidean loss and"
+        f" {cosine} with the cosine (weight decay {DECAY:g}; without it the difference of W W^T and P^T P"
         " is conserved).",
         tuple(panels),
     )
@@ -171,7 +227,7 @@ def fig5(images: Images | None, seed: int, progress: Progress) -> TheoryFigure:
                 curves.append(Curve(label, "gradient descent", seen.time, seen.values[:, start, mode]))
                 curves.append(Curve(label, "equation", seen.time, solved.values[:, start, mode]))
         ends[siamese.similarity] = seen.values[-1].mean(-1)
-        panels.append(Panel(f"{siamese.similarity.capitalize()} loss", TIME, "eigenvalues of W W^T", tuple(curves)))
+        panels.append(Panel(f"{siamese.similarity.capitalize()} loss", TIME, EIGENVALUES, tuple(curves)))
     words = {name: ", ".join(f"{value:.2f}" for value in values) for name, values in ends.items()}
     return TheoryFigure(
         "implicit-fig5",
@@ -190,7 +246,7 @@ def fig6(images: Images | None, seed: int, progress: Progress) -> TheoryFigure:
     panels, spread = [], {}
     for siamese in LOSSES:
         key = (siamese.similarity, siamese.variant)
-        until = min(UNTIL[key], 60.0)
+        until = _until(siamese, relu=True)
         seen = descend(
             fresh_loss(siamese, samples=500, generator=generator(seed, "theory"), relu=True),
             [_start(seed)],
@@ -203,11 +259,10 @@ def fig6(images: Images | None, seed: int, progress: Progress) -> TheoryFigure:
         began, spread[key] = (float(values[1] / values[-1]) for values in (seen.values[0], seen.values[-1]))
         panels.append(
             Panel(
-                f"{siamese.similarity.capitalize()}, {TITLES[siamese.variant]}",
+                f"{_title(siamese)}, M={OUTPUTS}",
                 TIME,
-                "eigenvalues of E[z z^T]",
+                r"eigenvalues of $E[z z^\top]$",
                 tuple(modes("eigenvalue", "gradient descent", seen.time, seen.values)),
-                named=False,
             )
         )
     return TheoryFigure(
@@ -218,6 +273,6 @@ def fig6(images: Images | None, seed: int, progress: Progress) -> TheoryFigure:
         f" smallest goes from {began:.0f} to {spread['euclidean', 'iso']:.1f} with the Euclidean IsoLoss and"
         f" {spread['cosine', 'iso']:.1f} with the cosine's; without IsoLoss the smallest modes stay behind"
         f" ({spread['euclidean', 'plain']:.0f} and {spread['cosine', 'plain']:.0f}).",
-        tuple(panels),
+        _in_rows([_representations(siamese, seed, progress, relu=True) for siamese in LOSSES], panels),
         columns=4,
     )

@@ -1,0 +1,98 @@
+"""``solo-frossl knn``: how good the features of a frozen backbone are, by their nearest neighbours."""
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from lightning.pytorch.cli import LightningArgumentParser
+
+from solo_frossl.cli.errors import ConfigError, one_message
+from solo_frossl.cli.pretrain import quiet
+from solo_frossl.cli.probing import (
+    Probing,
+    add_backbone_options,
+    add_device_options,
+    add_label_options,
+    add_zoo_options,
+    prepare,
+)
+from solo_frossl.probe import knn_accuracy, knn_sweep
+
+PROGRAM = "solo-frossl knn"
+
+
+def knn(argv: Sequence[str] | None = None) -> int:
+    """Classify validation images by the nearest training images; the exit code is 0, or 2 for what cannot be probed.
+
+    Args:
+        argv: the command line without the program's name; ``sys.argv`` by default.
+    """
+    quiet()
+    with one_message(PROGRAM), tempfile.TemporaryDirectory() as scratch:
+        probing = prepare(
+            list(sys.argv[1:] if argv is None else argv),
+            Path(scratch),
+            add_arguments=_add_options,
+            description="Classify the validation images by their nearest training images in the features of a frozen"
+            " backbone, for several numbers of neighbours (Wu et al. 2018).",
+            prog=PROGRAM,
+        )
+        try:
+            return _knn(probing)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+
+
+def _add_options(parser: LightningArgumentParser) -> None:
+    add_backbone_options(parser)
+    add_zoo_options(parser)
+    parser.add_argument(
+        "--k", type=int, nargs="+", default=[1, 5, 10, 20, 50, 100, 200], help="Numbers of neighbours that vote."
+    )
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=0.07,
+        help="A neighbour at cosine similarity s votes with weight exp(s / temperature).",
+    )
+    add_label_options(parser)
+    parser.add_argument("--out", type=str | None, help="Folder for the results; by default 'knn' in the run's folder.")
+    add_device_options(parser)
+
+
+def _knn(probing: Probing) -> int:
+    options, classes = probing.options, probing.data.num_classes
+    train, validation = probing.features()
+    labelled = train.labelled()
+    ks = sorted({min(k, len(labelled.label)) for k in options.k})
+    votes = knn_sweep(
+        validation.features,
+        train.features,
+        train.label,
+        ks=ks,
+        temperature=options.temperature,
+        num_classes=classes,
+    )
+    places = (1, 5) if classes > 5 else (1,)
+    rows = [
+        {"k": k} | {f"top{place}": float(knn_accuracy(scores, validation.label, top_k=place)) for place in places}
+        for k, scores in votes.items()
+    ]
+    print(
+        f"k-NN of {probing.backbone.name} on {options.dataset}: {len(validation.labelled().label):,} validation images"
+        f" among {len(labelled.label):,} labelled training images, temperature {options.temperature:g}\n"
+    )
+    print("    k" + "".join(f"  top-{place} %" for place in places))
+    for row in rows:
+        print(f"{row['k']:>5}" + "".join(f"  {row[f'top{place}']:>7.2f}" for place in places))
+    out = probing.folder("knn")
+    file = out / ("knn.json" if options.labels is None else f"knn-labels-{Path(str(options.labels)).name}.json")
+    about = {**probing.about(), "temperature": options.temperature, "num_train": len(labelled.label), "results": rows}
+    part = file.with_name(file.name + ".part")
+    part.write_text(json.dumps(about, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(part, file)
+    print(f"\nWritten to {file}")
+    return 0

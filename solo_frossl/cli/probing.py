@@ -1,0 +1,377 @@
+"""What the programs that probe share: which backbone, which images, on which device."""
+
+import argparse
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+import yaml
+from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningArgumentParser
+from torch import nn
+
+from solo_frossl.cli.config import compose, load_yaml
+from solo_frossl.cli.errors import ConfigError
+from solo_frossl.cli.parser import DEFAULT_DATASET, Parsed, build_cli
+from solo_frossl.cli.pretrain import RUN_KEYS
+from solo_frossl.data import DATASETS, ImageDataModule
+from solo_frossl.methods.backbones import Stem
+from solo_frossl.probe import Features, extract_features
+from solo_frossl.run_files import find_run
+from solo_frossl.weights import Pretrained, WeightsError, load_backbone
+from solo_frossl.zoo import ZooError
+
+SPEC = (
+    "a run folder or the name of a run (its newest), a checkpoint file (this library's, solo-learn's, lightly's,"
+    " torchvision's, timm's, MoCo's, DINO's, safetensors), zoo:NAME, timm:NAME (with its pretrained weights),"
+    " untrained:NAME (a timm model with random weights), or untrained (the network of --config with random weights)"
+)
+_KEPT = ("dataset", "data", "seed_everything")
+"""What is taken of the configuration that a backbone comes with."""
+Precision = Callable[[], AbstractContextManager]
+
+
+class Probing(NamedTuple):
+    """A backbone and the images to probe it on.
+
+    Attributes:
+        backbone: the backbone, in eval mode on ``device``; maps images as ``data.clean`` makes them to features.
+        data: set up.
+        options: the program's own options, their classes built, with ``dataset`` and ``seed_everything``.
+        device: where to compute.
+        precision: makes the context of each forward pass.
+        home: folder for results: the run's, or one for this backbone in the folder of runs.
+        transfer: whether the images are of another dataset than the backbone was trained on.
+    """
+
+    backbone: Pretrained
+    data: ImageDataModule
+    options: Namespace
+    device: torch.device
+    precision: Precision
+    home: Path
+    transfer: bool
+
+    def features(self, backbone: nn.Module | None = None) -> tuple[Features, Features]:
+        """Features of the labelled training images and of the validation images, by this backbone or another.
+
+        Args:
+            backbone: maps images as ``data.clean`` makes them to features ``(B, F)``.
+        """
+        extract = partial(
+            extract_features,
+            backbone or self.backbone,
+            prepare=self.data.clean,
+            device=self.device,
+            precision=self.precision,
+        )
+        return extract(self.data.labelled_train_dataloader()), extract(self.data.val_dataloader())
+
+    def folder(self, what: str) -> Path:
+        """The folder for results of a kind, made if it is missing: ``--out``, else in the run's folder.
+
+        Args:
+            what: such as ``linear``.
+
+        Raises:
+            ConfigError: it cannot be made.
+        """
+        name = f"{what}-{self.options.dataset}" if self.transfer else what
+        out = Path(self.options.out or self.home / name)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"out is {out}, which cannot be made ({error}); choose another folder with --out"
+            ) from error
+        return out
+
+    def about(self) -> dict[str, Any]:
+        """What was probed and on what, plain values for a file of results."""
+        return {
+            "backbone": self.backbone.name,
+            "dataset": self.options.dataset,
+            "seed": self.options.seed_everything,
+            "subset": self.data.subset,
+            "labels": self.options.get("labels"),
+            "image_size": self.data.image_size,
+            "mean": list(self.data.mean),
+            "std": list(self.data.std),
+            "bf16": self.options.bf16,
+        }
+
+
+def add_backbone_options(parser: LightningArgumentParser) -> None:
+    """The options by which a backbone is named."""
+    parser.add_argument("--backbone", type=str | None, help=f"What to take: {SPEC}.")
+    parser.add_argument(
+        "--encoder",
+        type=Literal["backbone", "target"],
+        default="backbone",
+        help="Which encoder of a checkpoint that holds two: the one that was trained, or the target network (EMA).",
+    )
+    parser.add_argument(
+        "--architecture",
+        type=str | None,
+        help="timm name of the network, for a file whose weights leave it open.",
+    )
+    parser.add_argument(
+        "--stem",
+        type=Literal["imagenet", "cifar"] | Stem | None,
+        help="First layers of a ResNet, where they are not what the weights let suppose.",
+    )
+    parser.add_argument("--runs_dir", type=str, default="runs", help="Folder that holds the run folders.")
+
+
+def add_zoo_options(parser: LightningArgumentParser) -> None:
+    """The options by which ``zoo:NAME`` is found."""
+    parser.add_argument(
+        "--index", type=str | None, help="Index of the zoo; by default the one that comes with the package."
+    )
+    parser.add_argument(
+        "--cache",
+        type=str | None,
+        help="Folder for checkpoints of the zoo; by default SOLO_FROSSL_HOME, else the user's cache folder.",
+    )
+
+
+def add_label_options(parser: LightningArgumentParser) -> None:
+    """The option by which some training images keep their labels."""
+    parser.add_argument(
+        "--labels",
+        type=int | float | str | None,
+        help="How many training images keep their label: a fraction (0.01 or 0.1 as in the semi-supervised tables;"
+        " every class keeps its share, the smaller part lies within the larger), a number of images, or a file with the"
+        " name of an image on each line. None given: all.",
+    )
+
+
+def add_device_options(parser: LightningArgumentParser) -> None:
+    """The options by which a device and its precision are named."""
+    parser.add_argument(
+        "--device", type=str, default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1, ..."
+    )
+    parser.add_argument("--bf16", action="store_true", help="Run the backbone in bfloat16 autocast.")
+
+
+def prepare(
+    argv: Sequence[str],
+    scratch: Path,
+    *,
+    add_arguments: Callable[[LightningArgumentParser], None],
+    description: str,
+    prog: str,
+) -> Probing:
+    """Read a command line that names a backbone and a dataset; load the one and set up the other.
+
+    Images are those that the backbone was trained on unless the command line names another dataset. They get the size
+    and the normalisation that the backbone was trained with, where these are known and not given.
+
+    Args:
+        argv: the command line without the program's name.
+        scratch: a folder for files that are needed for a moment.
+        add_arguments: adds the program's options, with those of :func:`add_backbone_options` and
+            :func:`add_device_options`.
+        description: first paragraph of ``--help``.
+        prog: name of the program.
+
+    Raises:
+        ConfigError: anything that cannot be probed.
+    """
+    asked = {"-h", "--help"}.intersection(argv)
+    _refuse_training_options(argv)
+    backbone = None if asked else read_backbone(argv)
+    trained_on = dict(backbone.config or {}) if backbone else {}
+    chosen = _chosen_dataset(argv)
+    transfer = bool(chosen and trained_on and chosen != trained_on.get("dataset"))
+    layers: list[str] = []
+    if backbone:
+        base = {} if transfer else {key: trained_on[key] for key in _KEPT if key in trained_on}
+        dataset = DATASETS.get(chosen or str(base.get("dataset", DEFAULT_DATASET)))
+        layers = ["--config", _write(scratch / "data-of-the-backbone.yaml", _with_defaults(base, backbone, dataset))]
+    parsed = build_cli(
+        [*layers, *argv],
+        methods=None,
+        datasets=DATASETS,
+        add_arguments=add_arguments,
+        ignored=(*RUN_KEYS, "knn"),
+        description=description,
+        prog=prog,
+    )
+    assert backbone is not None  # --help has ended the program
+    try:
+        return _set_up(parsed, backbone, transfer)
+    except (FileNotFoundError, FloatingPointError, ValueError) as error:
+        raise ConfigError(str(error)) from error
+
+
+def read_backbone(argv: Sequence[str]) -> Pretrained:
+    """The backbone that a command line names.
+
+    Args:
+        argv: the command line; other options than the backbone's are passed over.
+
+    Raises:
+        ConfigError: there is none, or it cannot be loaded.
+    """
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for option in ("backbone", "architecture", "stem", "index", "cache"):
+        finder.add_argument(f"--{option}")
+    finder.add_argument("--encoder", default="backbone")
+    finder.add_argument("--runs_dir", default="runs")
+    finder.add_argument("--seed_everything", type=int, default=0)
+    finder.add_argument("--config", "-c", action="append", default=[])
+    try:
+        given, _ = finder.parse_known_args(list(argv))
+    except argparse.ArgumentError as error:
+        raise ConfigError(f"command line: {error}") from error
+    if given.backbone is None:
+        raise ConfigError(f"--backbone is needed: {SPEC}")
+    spec, options = given.backbone, _untrained_options(argv, given.config) if _is_untrained(given.backbone) else {}
+    if spec == "untrained":
+        spec = f"untrained:{given.architecture or options.pop('name')}"
+    options.pop("name", None)
+    if given.stem is not None:
+        options["stem"] = _stem(given.stem)
+    try:
+        return load_backbone(
+            spec,
+            encoder=given.encoder,
+            architecture=given.architecture,
+            runs_dir=given.runs_dir,
+            index=given.index,
+            cache=given.cache,
+            seed=given.seed_everything,
+            **options,
+        )
+    except (WeightsError, ZooError, ValueError) as error:
+        raise ConfigError(f"command line: --backbone {given.backbone}: {error}") from error
+
+
+def _is_untrained(spec: str) -> bool:
+    return spec.partition(":")[0] == "untrained"
+
+
+def _untrained_options(argv: Sequence[str], configs: Sequence[str]) -> dict[str, Any]:
+    """What a network with random weights follows: the model of ``--config``, and the channels of the dataset."""
+    model = compose(configs).get("model") or {}
+    stem, dataset = model.get("stem", "imagenet"), DATASETS.get(_chosen_dataset(argv) or DEFAULT_DATASET)
+    return {
+        "name": model.get("backbone", "resnet18"),
+        "stem": Stem(**stem) if isinstance(stem, Mapping) else stem,
+        "width": model.get("width", 1.0),
+        "channels": dataset.channels if dataset else 3,
+    }
+
+
+def has_option(argv: Sequence[str], prefix: str) -> str | None:
+    """The first option of a command line whose name starts so.
+
+    >>> has_option(["--linear.epochs=3", "--out", "a"], "linear.")
+    '--linear.epochs'
+    """
+    return next((a.split("=")[0] for a in argv if a.startswith(f"--{prefix}")), None)
+
+
+def find_device(name: str) -> torch.device:
+    """The device of a name; ``auto`` is a GPU where there is one.
+
+    Raises:
+        ConfigError: there is no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"command line: --device {name} is not here ({reason}); give auto, cpu, cuda, ...") from error
+    return device
+
+
+def _stem(text: str | None) -> Any:
+    if text is None:
+        return None
+    value = load_yaml(text)
+    try:
+        return Stem(**value) if isinstance(value, Mapping) else value
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"command line: --stem {text}: {error}") from error
+
+
+def _refuse_training_options(argv: Sequence[str]) -> None:
+    if training := next((a for a in argv if a.startswith(("--trainer", "--model", "--method"))), None):
+        raise ConfigError(
+            f"command line: {training} is an option of pretraining; a probe has --architecture and --stem for the"
+            " network, --device and --bf16 for the machine, and its own (see --help)"
+        )
+    if any(a == "--checkpoint" or a.startswith("--checkpoint=") for a in argv):
+        raise ConfigError("command line: --checkpoint is now --backbone, which takes the same and more (see --help)")
+
+
+def _chosen_dataset(argv: Sequence[str]) -> str | None:
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    finder.add_argument("--dataset")
+    finder.add_argument("--config", "-c", action="append", default=[])
+    try:
+        given, _ = finder.parse_known_args(list(argv))
+    except argparse.ArgumentError:
+        return None  # build_cli says it
+    return given.dataset or compose(given.config).get("dataset")
+
+
+def _with_defaults(
+    base: Mapping[str, Any], backbone: Pretrained, dataset: type[ImageDataModule] | None
+) -> dict[str, Any]:
+    """The lowest layer of the configuration: the backbone's data, or its image size and normalisation on other data."""
+    data = dict(base.get("data") or {})
+    channels = dataset.channels if dataset else backbone.architecture.channels
+    if data.get("image_size") is None and backbone.image_size:
+        data["image_size"] = backbone.image_size
+    if backbone.mean and backbone.std and channels == backbone.architecture.channels:
+        data |= {"mean": list(backbone.mean), "std": list(backbone.std)}
+    return {**base, "data": data} if data else dict(base)
+
+
+def _write(path: Path, values: Mapping[str, Any]) -> str:
+    path.write_text(yaml.safe_dump(dict(values), sort_keys=False), encoding="utf-8")
+    return str(path)
+
+
+def _set_up(parsed: Parsed, backbone: Pretrained, transfer: bool) -> Probing:
+    device = find_device(parsed.config.device)
+    built = parsed.instantiate()
+    data, options = built.data, built.options
+    images, network = data.channels, backbone.architecture.channels
+    if images != network and images != 1:
+        raise ValueError(
+            f"the images of {options.dataset} have {images} channels and {backbone.name} takes {network}: probe it on"
+            " images of as many channels"
+        )
+    data.prepare_data()
+    data.keep_labels(options.get("labels"))
+    data.setup("fit")
+    if not data.num_classes:
+        raise ValueError(f"a probe needs labels, and the images of {data.root} have none")
+    if images != network:
+        backbone.accept_grey(data.mean, data.std)
+    precision = partial(torch.autocast, device.type, torch.bfloat16) if options.bf16 else nullcontext
+    home = _home(options.backbone, options.runs_dir)
+    if backbone.accounting:
+        print(backbone.accounting)
+    return Probing(backbone.to(device), data, options, device, precision, home, transfer)
+
+
+def _home(spec: str, runs_dir: str) -> Path:
+    """The folder under which results go: the run's, where the backbone is one."""
+    path = Path(spec)
+    if path.is_file():
+        return path.parent.parent if (path.parent.parent / "config.yaml").is_file() else path.parent
+    if not re.match(r"(zoo|timm|untrained):|untrained$", spec):
+        return find_run(runs_dir, spec).path
+    return Path(runs_dir) / re.sub(r"[^\w.-]+", "-", spec)

@@ -1,0 +1,104 @@
+"""``solo-frossl zoo add RUN``: a run's backbone as an entry of the zoo, measured from the file that is written."""
+
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from lightning.pytorch.cli import LightningArgumentParser
+
+from solo_frossl.cli.errors import ConfigError, one_message
+from solo_frossl.cli.pretrain import quiet
+from solo_frossl.cli.probing import Probing, add_backbone_options, add_device_options, prepare
+from solo_frossl.probe import KNNConfig, LinearConfig, linear_and_knn
+from solo_frossl.run_files import RunFolder
+from solo_frossl.weights import WeightsError, load_backbone
+from solo_frossl.zoo import ZooError
+from solo_frossl.zoo.add import add_checkpoint
+from solo_frossl.zoo.index import PRECISIONS
+
+PROGRAM = "solo-frossl zoo add"
+
+
+def zoo_add(argv: Sequence[str]) -> int:
+    """Make an entry of the zoo; the exit code is 0, or 2 for what cannot be one.
+
+    Args:
+        argv: the command line without the program's name, a run first.
+    """
+    quiet()
+    with one_message(PROGRAM), tempfile.TemporaryDirectory() as scratch:
+        run, rest = (argv[0], argv[1:]) if argv and not argv[0].startswith("-") else (None, list(argv))
+        if run is None and not {"-h", "--help"}.intersection(argv):
+            raise ConfigError(f"{PROGRAM} needs a run first: a run folder, or the name of a run")
+        probing = prepare(
+            [*([f"--backbone={run}"] if run else []), *rest],
+            Path(scratch),
+            add_arguments=_add_options,
+            description="Make an entry of the zoo from a run: write its backbone's file, measure that by linear probe"
+            " and k-NN on the run's data, write model card and index. The run comes first: zoo add RUN --name NAME.",
+            prog=PROGRAM,
+        )
+        try:
+            return _add(probing)
+        except (ZooError, WeightsError, ValueError) as error:
+            raise ConfigError(str(error)) from error
+        except OSError as error:
+            raise ConfigError(f"the entry cannot be written: {error}") from error
+
+
+def _add_options(parser: LightningArgumentParser) -> None:
+    add_backbone_options(parser)
+    parser.add_argument("--name", type=str | None, help="Name of the entry; by default METHOD-BACKBONE-DATASET.")
+    parser.add_argument(
+        "--index", type=str, default="zoo/index.yaml", help="The index; weights and cards lie beside it."
+    )
+    parser.add_argument("--precision", type=str, default="float16", help=f"Of the file: {' or '.join(PRECISIONS)}.")
+    parser.add_argument("--licence", type=str, default="MIT", help="Of the weights.")
+    parser.add_argument(
+        "--places",
+        type=list[str],
+        default=[],
+        help="Where else the file will be had: [https://..., hf:OWNER/REPO/PATH@REVISION].",
+    )
+    add_device_options(parser)
+
+
+def _add(probing: Probing) -> int:
+    backbone, data, options = probing.backbone, probing.data, probing.options
+    config = backbone.config
+    if not config or probing.transfer or not (probing.home / "config.yaml").is_file():
+        raise ConfigError(f"{options.backbone} is no run with its own data, of which a zoo entry is made")
+    network = backbone.architecture
+    width = "" if network.width == 1 else f"w{network.width:g}"
+    usual = f"{config['method']}-{network.backbone}{width}-{config['dataset']}"
+    name = options.name or re.sub(r"[^A-Za-z0-9._-]+", "-", usual)
+
+    def measure(file: Path) -> dict[str, float]:
+        stored = load_backbone(file).to(probing.device)
+        names = [str(name) for name in data.class_names]
+        train, validation = probing.features(stored)
+        quality = linear_and_knn(
+            name, train, validation, names, linear=LinearConfig(), knn=KNNConfig(), seed=options.seed_everything
+        )
+        return {"linear_top1": quality.linear_top1, "knn_top1": quality.knn_top1}
+
+    entry = add_checkpoint(
+        backbone,
+        RunFolder(probing.home),
+        options.index,
+        name=name,
+        mean=data.mean,
+        std=data.std,
+        image_size=data.image_size,
+        measure=measure,
+        validation_images=data.num_val,
+        precision=options.precision,
+        licence=options.licence,
+        places=options.places,
+    )
+    folder = Path(options.index).parent
+    percents = ", ".join(f"{key} {value:.2f} %" for key, value in entry.accuracy.items())
+    print(f"zoo:{entry.name}: {percents}; {entry.size / 1e6:.2f} MB")
+    print(f"Written to {folder}: weights/{entry.file}, cards/{entry.name}.md, {Path(options.index).name}")
+    return 0

@@ -1,0 +1,211 @@
+"""A backbone as a file that other libraries read: a plain state dict, safetensors or ONNX, checked as it is written."""
+
+import copy
+import json
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+import torchvision
+from safetensors.torch import load_file
+from timm.models.resnet import ResNet
+from torch import Tensor
+
+from solo_frossl.methods.backbones import STEMS
+from solo_frossl.seeding import generator
+from solo_frossl.weights.pretrained import Pretrained
+from solo_frossl.zoo import write_weights
+
+Features = Callable[[Tensor], Tensor]
+Format = Literal["timm", "torchvision", "safetensors", "onnx"]
+SUFFIXES: dict[str, str] = {"timm": ".pth", "torchvision": ".pth", "safetensors": ".safetensors", "onnx": ".onnx"}
+"""The ending of each format's files."""
+TOLERANCE = 1e-4
+"""Greatest difference of features that an export may have, relative to their greatest magnitude."""
+_BATCH = 4
+
+
+class ExportError(ValueError):
+    """A backbone that a format cannot hold, or a file that does not give its features."""
+
+
+def export_backbone(backbone: Pretrained, path: str | Path, format: Format, image_size: int | None = None) -> float:
+    """Write a backbone in another library's format, read it back, and compare features of random images.
+
+    Nothing replaces ``path`` before the comparison has succeeded.
+
+    Args:
+        backbone: what to write.
+        path: the file.
+        format: ``timm`` or ``torchvision``: a state dict under that library's names, without a classifier, for
+            ``torch.load(path, weights_only=True)``; ``safetensors``: the same tensors, timm's names, with architecture,
+            mean and std in the metadata; ``onnx``: the network from normalised images ``(B, C, S, S)`` to features
+            ``(B, F)``, B being free.
+        image_size: side S of the images, pixels; none given: the side that the network was trained at, else 224.
+
+    Returns:
+        The greatest difference of a feature from the backbone's own, relative to the features' greatest magnitude.
+
+    Raises:
+        ExportError: the format cannot hold this network, or its file gives other features.
+    """
+    if format not in get_args(Format):
+        raise ExportError(f"format is {format!r}: it must be {', '.join(get_args(Format))}")
+    path = Path(path)
+    size = image_size or backbone.architecture.image_size or 224
+    write = {
+        "timm": _write_timm,
+        "torchvision": _write_torchvision,
+        "safetensors": _write_safetensors,
+        "onnx": _write_onnx,
+    }[format]
+    draw = generator(0, "export")
+    images = torch.randn(_BATCH, backbone.architecture.channels, size, size, generator=draw)
+    part = path.with_name(path.name + ".part")
+    try:
+        features = write(backbone, part, images)
+        difference = _difference(backbone, features, images)
+        if not difference <= TOLERANCE:
+            raise ExportError(
+                f"{backbone.name} as {format} gives features that differ by {difference:.1e} of their greatest"
+                f" magnitude (at most {TOLERANCE:.0e} is allowed), so nothing was written"
+            )
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return difference
+
+
+def recipe(backbone: Pretrained, path: str | Path, format: Format) -> str:
+    """Lines of Python that read an exported file without this package.
+
+    They leave ``features``, a function of normalised images, and for the state dicts ``model`` in eval mode.
+
+    Args:
+        backbone: what was exported.
+        path: the file.
+        format: its format.
+    """
+    if format == "onnx":
+        return (
+            "import onnxruntime\n\n"
+            f"session = onnxruntime.InferenceSession({str(path)!r})\n"
+            'features = lambda images: session.run(None, {"images": images})[0]  # float32 NumPy arrays'
+        )
+    return "\n".join([*_network(backbone, format), *_reading(path, format), "features = model.eval()"])
+
+
+def _network(backbone: Pretrained, format: Format) -> list[str]:
+    """Lines that build the network in the format's own library."""
+    architecture = backbone.architecture
+    resnet = isinstance(backbone.backbone, ResNet)
+    arguments = [f'"{architecture.backbone}"', "num_classes=0"]
+    if architecture.channels != 3:
+        arguments.append(f"in_chans={architecture.channels}")
+    if architecture.width != 1:
+        arguments.append(f"channels={tuple(_stage_channels(backbone))}")
+    if not resnet and architecture.image_size and hasattr(backbone.backbone, "pos_embed"):
+        arguments.append(f"img_size={architecture.image_size}")
+    if format == "torchvision":
+        lines = ["import torch, torchvision", f"model = torchvision.models.{architecture.backbone}()"]
+        lines.append("model.fc = torch.nn.Identity()")
+    else:
+        first = "import safetensors.torch, timm, torch" if format == "safetensors" else "import timm, torch"
+        lines = [first, f"model = timm.create_model({', '.join(arguments)})"]
+    stem = STEMS[architecture.stem] if isinstance(architecture.stem, str) else architecture.stem
+    if resnet and (architecture.stem != "imagenet" or (format == "torchvision" and architecture.channels != 3)):
+        padding = stem.kernel_size // 2 if stem.padding is None else stem.padding
+        lines.append(
+            f"model.conv1 = torch.nn.Conv2d({architecture.channels}, {backbone.backbone.conv1.out_channels},"
+            f" {stem.kernel_size}, stride={stem.stride}, padding={padding}, bias=False)"
+        )
+        if not stem.max_pool:
+            lines.append("model.maxpool = torch.nn.Identity()")
+    return lines
+
+
+def _reading(path: str | Path, format: Format) -> list[str]:
+    if format == "safetensors":
+        return [f"model.load_state_dict(safetensors.torch.load_file({str(path)!r}))"]
+    return [f"model.load_state_dict(torch.load({str(path)!r}, weights_only=True))"]
+
+
+def _stage_channels(backbone: Pretrained) -> list[int]:
+    """Channels inside the blocks of a ResNet's four stages, what timm calls ``channels``."""
+    stages = (getattr(backbone.backbone, f"layer{i}")[0] for i in (1, 2, 3, 4))
+    return [stage.conv2.out_channels for stage in stages]
+
+
+def _plain(backbone: Pretrained) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in backbone.backbone.state_dict().items()}
+
+
+def _write_timm(backbone: Pretrained, path: Path, images: Tensor) -> Features:
+    torch.save(_plain(backbone), path)
+    return _rebuilt(backbone, torch.load(path, weights_only=True))
+
+
+def _write_torchvision(backbone: Pretrained, path: Path, images: Tensor) -> Features:
+    name, width = backbone.architecture.backbone, backbone.architecture.width
+    if not isinstance(backbone.backbone, ResNet) or name not in torchvision.models.list_models():
+        raise ExportError(
+            f"{backbone.name} is a {name}, and only ResNets that torchvision has are laid out there as in timm: choose"
+            " the format timm, safetensors or onnx"
+        )
+    if width != 1:
+        raise ExportError(
+            f"{backbone.name} is a {name} of width {width:g}, and torchvision's has width 1 only: choose the format"
+            " timm, safetensors or onnx"
+        )
+    return _write_timm(backbone, path, images)
+
+
+def _write_safetensors(backbone: Pretrained, path: Path, images: Tensor) -> Features:
+    write_weights(path, _plain(backbone), backbone.about())
+    return _rebuilt(backbone, load_file(path))
+
+
+def _rebuilt(backbone: Pretrained, tensors: Mapping[str, Tensor]) -> Features:
+    """A network of the same architecture with the tensors that were read back."""
+    model = backbone.architecture.build().eval()
+    model.load_state_dict(tensors)
+    return model
+
+
+def _write_onnx(backbone: Pretrained, path: Path, images: Tensor) -> Features:
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ExportError(f"ONNX needs the package {error.name}: pip install 'solo-frossl[onnx]'") from error
+    model = copy.deepcopy(backbone.backbone).cpu().float().eval().to(memory_format=torch.contiguous_format)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter about itself
+        program = torch.onnx.export(
+            model,
+            (images,),
+            dynamo=True,
+            verbose=False,
+            input_names=["images"],
+            output_names=["features"],
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+        )
+    program.model.metadata_props["solo_frossl"] = json.dumps(backbone.about())
+    program.save(path, external_data=False)
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    return lambda batch: torch.from_numpy(session.run(None, {"images": batch.numpy()})[0])
+
+
+def _difference(backbone: Pretrained, features: Features, images: Tensor) -> float:
+    """Of whole batches and of single images, for an ONNX file may have frozen what it should not."""
+    with torch.no_grad():
+        own = copy.deepcopy(backbone.backbone).cpu().float().eval()(images)
+        theirs = features(images)
+        single = torch.cat([features(image[None]) for image in images])
+    if theirs.shape != own.shape:
+        raise ExportError(f"{backbone.name} has features {tuple(own.shape)}, the file {tuple(theirs.shape)}")
+    return float(torch.maximum((theirs - own).abs().max(), (single - own).abs().max()) / own.abs().max())

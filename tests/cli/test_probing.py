@@ -1,0 +1,348 @@
+"""The programs that probe any backbone, from the command line to the files: linear, knn, features, export, zoo add."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+import solo_frossl
+from solo_frossl.cli import main
+from solo_frossl.cli.export import export
+from solo_frossl.cli.features import features
+from solo_frossl.cli.knn import knn
+from solo_frossl.cli.linear import linear
+from solo_frossl.cli.pretrain import pretrain
+from solo_frossl.cli.zoo import zoo
+from solo_frossl.probe import read_features
+from solo_frossl.weights import load_backbone
+from solo_frossl.weights.export import export_backbone
+from solo_frossl.zoo import read_index
+
+ROOT = Path(__file__).parents[2]
+NETWORK = ["--model.backbone=resnet18", "--model.width=0.125"]
+TINY = ["--data.subset=256", "--data.batch_size=64", "--trainer.max_epochs=1", "--trainer.accelerator=cpu", *NETWORK]
+QUICK = ["--device=cpu", "--linear.epochs=3"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A folder with two runs on digits: ``frossl``, and ``byol`` with its target network."""
+    folder = tmp_path_factory.mktemp("runs")
+    for method in ("frossl", "byol"):
+        config = ["--config", str(ROOT / f"configs/digits/{method}.yaml"), f"--name={method}", f"--runs_dir={folder}"]
+        assert pretrain([*config, *TINY]) == 0
+    return folder
+
+
+@pytest.fixture
+def colour(tmp_path):
+    """A file with a network for colour images, of random weights."""
+    backbone = load_backbone(
+        "untrained:resnet18", stem="cifar", width=0.125, image_size=8, mean=[0.4] * 3, std=[0.2] * 3
+    )
+    export_backbone(backbone, tmp_path / "colour.safetensors", "safetensors")
+    return tmp_path / "colour.safetensors"
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Colour images of two classes, told apart by their hue."""
+    draw = np.random.default_rng(0)
+    for split, number in (("train", 24), ("val", 8)):
+        for name, channel in (("red", 0), ("blue", 2)):
+            folder = tmp_path / "photos" / split / name
+            folder.mkdir(parents=True)
+            for i in range(number):
+                pixels = draw.integers(0, 80, (16, 16, 3), dtype=np.uint8)
+                pixels[..., channel] += 150
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    return tmp_path / "photos"
+
+
+def result(folder, name="linear.json"):
+    return json.loads((folder / name).read_text(encoding="utf-8"))
+
+
+def refused(program, *argv):
+    with pytest.raises(SystemExit) as stop:
+        program(list(argv))
+    assert stop.value.code == 2
+
+
+# ----------------------------------------------------------------------------------------------------- the linear probe
+
+
+def test_a_run_by_name_by_folder_and_by_file_is_one_thing(runs, tmp_path, capsys):
+    tops = []
+    for spec in ("frossl", str(runs / "frossl"), str(runs / "frossl/checkpoints/last.ckpt")):
+        assert linear([f"--backbone={spec}", f"--runs_dir={runs}", f"--out={tmp_path}", *QUICK]) == 0
+        found = result(tmp_path)
+        tops.append(found["top1"])
+        assert (found["dataset"], found["num_train"], found["num_features"]) == ("digits", 256, 64)
+    assert tops[0] == tops[1] == tops[2] > 30
+    assert (found["protocol"], found["linear"]["epochs"], found["subset"]) == ("sgd", 3, 256)
+    printed = capsys.readouterr().out
+    assert "left out: 16 tensors, projector" in printed  # every key is accounted for
+    assert (tmp_path / "confusion.png").stat().st_size > 5000
+
+
+def test_results_go_to_the_runs_folder_by_the_console_script(runs, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["solo-frossl", "linear", f"--backbone={runs}/frossl", *QUICK])
+    assert main() == 0
+    assert result(runs / "frossl/linear")["top1"] > 30
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", ["sgd", "lbfgs", "ridge"])
+def test_baselines_are_measured_in_the_same_way(runs, tmp_path, capsys, protocol):
+    epochs = ["--linear.epochs=20"] if protocol == "sgd" else []
+    options = [f"--protocol={protocol}", f"--out={tmp_path}", "--device=cpu", *epochs]
+    assert linear([f"--backbone={runs}/frossl", "--baselines", *options]) == 0
+    found = result(tmp_path, "linear.json" if protocol == "sgd" else f"{protocol}.json")
+    rows = {row["name"]: row for row in found["baselines"]}
+    assert list(rows) == ["trained", "untrained", "raw pixels"]
+    assert rows["trained"]["linear_top1"] == found["top1"]
+    assert (rows["untrained"]["dimension"], rows["raw pixels"]["dimension"]) == (64, 64)
+    assert rows["raw pixels"]["linear_top1"] > 85
+    assert "raw pixels" in capsys.readouterr().out
+    # The untrained network is the one that the run started with.
+    assert linear(["--backbone=untrained:resnet18", "--stem=cifar", *options]) == 0
+    assert result(tmp_path, "linear.json" if protocol == "sgd" else f"{protocol}.json")["num_train"] == 1438
+
+
+def test_the_target_network_is_another(runs, tmp_path):
+    for encoder in ("backbone", "target"):
+        options = [f"--encoder={encoder}", f"--out={tmp_path / encoder}", "--protocol=ridge", "--device=cpu"]
+        assert linear([f"--backbone={runs}/byol", *options]) == 0
+    backbone, target = (result(tmp_path / encoder, "ridge.json") for encoder in ("backbone", "target"))
+    assert backbone["confusion"] != target["confusion"]
+
+
+def test_few_labels(runs, tmp_path, capsys):
+    options = ["--protocol=lbfgs", "--labels=0.2", "--device=cpu", f"--out={tmp_path}"]
+    assert linear([f"--backbone={runs}/frossl", *options]) == 0
+    found = result(tmp_path, "lbfgs-labels-0.2.json")
+    assert (found["labels"], found["num_train"]) == (0.2, 51)
+    assert "with 51 labels" in capsys.readouterr().out
+    assert (
+        knn([f"--backbone={runs}/frossl", "--labels=0.2", "--k", "1", "500", "--device=cpu", f"--out={tmp_path}"]) == 0
+    )
+    found = result(tmp_path, "knn-labels-0.2.json")
+    assert [row["k"] for row in found["results"]] == [1, 51]  # no more vote than there are
+    refused(linear, f"--backbone={runs}/frossl", "--labels=0.01", "--device=cpu")
+    assert "leaves no labelled image of" in capsys.readouterr().err
+
+
+def test_augmented_training_of_the_classifier(runs, tmp_path):
+    assert linear([f"--backbone={runs}/frossl", "--augment", f"--out={tmp_path}", *QUICK]) == 0
+    found = result(tmp_path)
+    assert (found["augment"], found["linear"]["batch_size"]) == (True, 64)
+    assert linear([f"--backbone={runs}/frossl", f"--out={tmp_path / 'plain'}", *QUICK]) == 0
+    assert found["train_top1"] != result(tmp_path / "plain")["train_top1"]
+
+
+def test_fine_tuning(runs, tmp_path, capsys):
+    options = ["--protocol=finetune", "--finetune.epochs=2", "--labels=64", "--device=cpu", f"--out={tmp_path}"]
+    assert linear([f"--backbone={runs}/frossl", *options]) == 0
+    found = result(tmp_path, "finetune-labels-64.json")
+    assert (found["protocol"], len(found["epochs"]), found["num_train"]) == ("finetune", 2, 64)
+    assert found["finetune"]["epochs"] == 2
+    assert "fine-tuning of" in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------------------------------------------- transfer
+
+
+def test_transfer_takes_the_backbones_size_and_normalisation(colour, photos, tmp_path):
+    options = ["--dataset=folder", f"--data.root={photos}", "--protocol=ridge", "--device=cpu", f"--out={tmp_path}"]
+    assert linear([f"--backbone={colour}", *options]) == 0
+    found = result(tmp_path, "ridge.json")
+    assert (found["image_size"], found["mean"], found["std"]) == (8, [0.4] * 3, [0.2] * 3)
+    assert found["top1"] == 100
+    assert linear([f"--backbone={colour}", *options, "--data.image_size=16", "--data.mean=[0.5, 0.5, 0.5]"]) == 0
+    found = result(tmp_path, "ridge.json")
+    assert (found["image_size"], found["mean"], found["std"]) == (16, [0.5] * 3, [0.2] * 3)
+
+
+def test_transfer_of_a_run_goes_to_a_folder_of_its_own(runs, photos, capsys):
+    refused(linear, f"--backbone={runs}/frossl", "--dataset=folder", f"--data.root={photos}", *QUICK)
+    assert "the images of folder have 3 channels and" in capsys.readouterr().err
+    assert not (runs / "frossl/linear-folder").exists()
+
+
+def test_a_network_for_colour_sees_grey_images(colour, tmp_path):
+    assert (
+        linear([f"--backbone={colour}", "--dataset=digits", "--protocol=ridge", "--device=cpu", f"--out={tmp_path}"])
+        == 0
+    )
+    found = result(tmp_path, "ridge.json")
+    assert found["num_validation"] == 359
+    assert found["top1"] > 60  # of random weights; far above chance
+
+
+# ----------------------------------------------------------------------------------------------- what is said of faults
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "--backbone is needed: a run folder"),
+        (["--backbone=nowhere"], "nowhere is no file, and no run named 'nowhere'"),
+        (["--checkpoint=a"], "--checkpoint is now --backbone"),
+        (["--backbone=untrained", "--trainer.max_epochs=3"], "--trainer.max_epochs=3 is an option of pretraining"),
+        (["--backbone=untrained", "--model.width=3"], "--model.width=3 is an option of pretraining"),
+        (["--backbone=untrained", "--device=cuda:99"], "--device cuda:99 is not here"),
+        (["--backbone=untrained:resnet81"], "backbone is 'resnet81', which timm does not have; did you mean"),
+        (["--backbone=untrained", "--stem={kernel: 3}"], "--stem {kernel: 3}: "),
+        (["--backbone=untrained", "--stem=large"], "stem is 'large': it must be imagenet or cifar"),
+        (["--backbone=zoo:nothing"], "there is no checkpoint 'nothing' in"),
+        (["--backbone=untrained", "--linear.epochs=0"], "linear.epochs is 0"),
+        (["--backbone=untrained", "--protocol=ridge", "--linear.epochs=3"], "--linear.epochs is for --protocol sgd"),
+        (["--backbone=untrained", "--fast.penalty=3"], "--fast.penalty is for --protocol lbfgs or ridge"),
+        (["--backbone=untrained", "--protocol=ridge", "--augment"], "--augment is for --protocol sgd"),
+        (["--backbone=untrained", "--protocol=finetune", "--baselines"], "--baselines are of frozen features"),
+        (["--backbone=untrained", "--devices=2"], "--devices is for --protocol finetune"),
+        (["--backbone=untrained", "--encoder=teacher"], "encoder"),
+        (["--backbone"], "--backbone"),
+        (["--backbone=untrained", "--dataset=digit"], "dataset digit is not known; did you mean digits"),
+        (["--backbone=untrained", "--epochs=3"], "epochs is not a known key"),
+    ],
+)
+def test_what_cannot_be_probed(tmp_path, monkeypatch, capsys, given, message):
+    monkeypatch.chdir(tmp_path)
+    refused(linear, *given)
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_help_of_each_program(capsys):
+    for program in (linear, knn, features):
+        with pytest.raises(SystemExit) as stop:
+            program(["--help"])
+        assert stop.value.code == 0
+        text = capsys.readouterr().out
+        assert "zoo:NAME, timm:NAME" in " ".join(text.split())
+        assert "--model." not in text
+        assert "--trainer." not in text
+
+
+# ----------------------------------------------------------------------------------------------- k-NN, features, export
+
+
+def test_knn_for_several_k(runs, tmp_path, capsys):
+    assert knn([f"--backbone={runs}/frossl", "--k", "20", "1", "--device=cpu", f"--out={tmp_path}"]) == 0
+    found = result(tmp_path, "knn.json")
+    assert [row["k"] for row in found["results"]] == [1, 20]
+    by_run = float((runs / "frossl/metrics.csv").read_text().splitlines()[1].split(",")[1])
+    assert found["results"][1]["top1"] == pytest.approx(by_run, abs=0.3)  # what the run measured, at most an image off
+    assert "top-5 %" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_features_as_a_file_and_a_picture(runs, tmp_path, suffix):
+    assert features([f"--backbone={runs}/frossl", f"--out={tmp_path}/a{suffix}", "--device=cpu"]) == 0
+    found = read_features(tmp_path / f"a{suffix}")
+    assert found.train.features.shape == (256, 64)
+    assert found.validation.features.shape == (359, 64)
+    assert found.about["backbone"].endswith("last.ckpt")
+    with Image.open(tmp_path / "a-pca.png") as picture:
+        assert min(picture.size) > 500
+    assert torch.isfinite(found.train.features).all()
+
+
+def test_features_that_cannot_be_written(runs, tmp_path, capsys):
+    refused(features, f"--backbone={runs}/frossl", f"--out={tmp_path}/a.csv", "--device=cpu")
+    assert ".npz" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    refused(features, f"--backbone={runs}/frossl", f"--out={tmp_path}/file/a.npz", "--device=cpu")
+    assert "choose another with --out" in capsys.readouterr().err
+
+
+def test_export(runs, tmp_path, capsys):
+    path = tmp_path / "new/digits.pth"
+    assert export([f"--backbone={runs}/frossl", "--format=timm", f"--out={path}"]) == 0
+    printed = capsys.readouterr().out
+    lines = printed.split("To read it without this package:\n\n")[1].splitlines()
+    names: dict = {}
+    exec("\n".join(line.strip() for line in lines), names)
+    images = torch.randn(2, 1, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(names["features"](images), load_backbone(runs / "frossl")(images))
+    for given, message in {
+        ("--format=torchvision",): "width 0.125, and torchvision's has width 1 only",
+        ("--format=timm", f"--out={tmp_path}/a.onnx"): "files of the format timm end in .pth",
+    }.items():
+        refused(export, f"--backbone={runs}/frossl", *given)
+        assert message in capsys.readouterr().err
+
+
+# -------------------------------------------------------------------------------------------------------------- zoo add
+
+
+def test_an_entry_from_a_run(runs, tmp_path, capsys):
+    """From the run to a file, an index and a card; from these alone to the same accuracy."""
+    index = tmp_path / "ours/index.yaml"
+    assert zoo(["add", str(runs / "frossl"), f"--index={index}", "--name=a"]) == 0
+    entry = read_index(index).find("a")
+    assert (entry.method, entry.dataset, entry.epochs, entry.precision) == ("frossl", "digits", 1, "float16")
+    assert (entry.architecture["width"], entry.architecture["image_size"], entry.num_features) == (0.125, 8, 64)
+    assert set(entry.accuracy) == {"online_top1", "linear_top1", "knn_top1"}
+    files = {str(path.relative_to(index.parent)) for path in index.parent.rglob("*.*")}
+    assert files - {"index.yaml.lock"} == {"cards/a.md", "cards/a.png", "index.yaml", f"weights/{entry.file}"}
+    card = (index.parent / "cards/a.md").read_text(encoding="utf-8")
+    for words in (entry.sha256, f"| linear probe | {entry.accuracy['linear_top1']:.2f} |", "width: 0.125"):
+        assert words in card
+    assert str(runs) not in card + index.read_text(
+        encoding="utf-8"
+    )  # where its author's files lay is nobody's business
+
+    capsys.readouterr()
+    options = ["--backbone=zoo:a", f"--index={index}", "--device=cpu", f"--out={tmp_path}"]
+    assert linear(options) == 0
+    assert result(tmp_path)["top1"] == pytest.approx(entry.accuracy["linear_top1"], abs=0.01)
+    assert knn([*options, "--k", "20"]) == 0
+    assert result(tmp_path, "knn.json")["results"][0]["top1"] == pytest.approx(entry.accuracy["knn_top1"], abs=0.01)
+
+    backbone = solo_frossl.load("zoo:a", index=index)
+    digit = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8))
+    assert backbone(backbone.transform(digit)[None]).shape == (1, 64)
+    assert not backbone.training
+
+    refused(zoo, "add", str(runs / "byol"), f"--index={index}", "--name=a")
+    assert "has an entry a already" in capsys.readouterr().err
+    assert len(list((index.parent / "weights").iterdir())) == 1
+
+
+def test_what_cannot_be_an_entry(runs, tmp_path, colour, capsys):
+    index = tmp_path / "index.yaml"
+    for given, message in {
+        (): "needs a run first",
+        (str(colour), "--dataset=digits"): "is no run with its own data",
+        (str(runs / "frossl"), "--name=../a"): "must be a plain name",
+        (str(runs / "frossl"), "--precision=int8"): "precision is 'int8'",
+    }.items():
+        refused(zoo, "add", *given, f"--index={index}", "--device=cpu")
+        assert message in capsys.readouterr().err
+        assert not index.exists()
+        assert not (tmp_path / "weights").exists()
+
+
+def test_a_weight_that_half_precision_cannot_hold_leaves_nothing(runs, tmp_path, capsys):
+    broken = tmp_path / "runs/frossl"
+    (broken / "checkpoints").mkdir(parents=True)
+    for name in ("config.yaml", "metrics.csv"):
+        (broken / name).write_bytes((runs / "frossl" / name).read_bytes())
+    content = torch.load(runs / "frossl/checkpoints/last.ckpt", weights_only=True)
+    content["state_dict"]["backbone.bn1.running_var"][0] = 1e6
+    torch.save(content, broken / "checkpoints/last.ckpt")
+    refused(zoo, "add", str(broken), f"--index={tmp_path}/zoo/index.yaml", "--device=cpu")
+    assert "bn1.running_var does not fit float16 (its largest magnitude is 1e+06)" in capsys.readouterr().err
+    assert not list((tmp_path / "zoo").rglob("*.*"))
+    assert yaml.safe_load((broken / "config.yaml").read_text())["method"] == "frossl"
