@@ -59,7 +59,11 @@ def _add_options(parser: LightningArgumentParser) -> None:
         help="A neighbour at cosine similarity s votes with weight exp(s / temperature).",
     )
     add_label_options(parser)
-    parser.add_argument("--out", type=str | None, help="Folder for the results; by default 'knn' in the run's folder.")
+    parser.add_argument(
+        "--out",
+        type=str | None,
+        help="Folder for the results; by default 'knn' in the run's folder, or in FILE-probes beside a file.",
+    )
     add_device_options(parser)
 
 

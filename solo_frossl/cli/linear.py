@@ -22,6 +22,7 @@ from solo_frossl.cli.probing import (
     add_device_options,
     add_label_options,
     add_zoo_options,
+    given_options,
     has_option,
     prepare,
 )
@@ -59,8 +60,8 @@ def linear(argv: Sequence[str] | None = None) -> int:
     quiet()
     with one_message(PROGRAM), tempfile.TemporaryDirectory() as scratch:
         argv = list(sys.argv[1:] if argv is None else argv)
-        augmented = "--augment" in argv or any(a.endswith("finetune") for a in argv if not a.startswith("--fine"))
-        if augmented and not has_option(argv, "data.views"):
+        given, _ = given_options([a for a in argv if a != "--augment"], "protocol", "augment")
+        if ("--augment" in argv or given.augment or given.protocol == "finetune") and not has_option(argv, "data.views"):
             argv += ["--data.views", "[{recipe: crop_only}]"]
         probing = prepare(
             argv,
@@ -90,7 +91,9 @@ def _add_options(parser: LightningArgumentParser) -> None:
     )
     add_label_options(parser)
     parser.add_argument(
-        "--out", type=str | None, help="Folder for the results; by default 'linear' in the run's folder."
+        "--out",
+        type=str | None,
+        help="Folder for the results; by default 'linear' in the run's folder, or in FILE-probes beside a file.",
     )
     parser.add_argument(
         "--augment",
@@ -142,6 +145,8 @@ def _linear(probing: Probing) -> int:
         return 0
     out = probing.folder("linear")
     stem = {"sgd": "linear"}.get(options.protocol, options.protocol)
+    if options.augment:
+        stem += "-augment"
     if options.labels is not None:
         stem += f"-labels-{Path(str(options.labels)).name}"
     confusion = "confusion.png" if stem == "linear" else f"confusion-{stem}.png"

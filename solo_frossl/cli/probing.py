@@ -2,8 +2,10 @@
 
 import argparse
 import re
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -12,6 +14,7 @@ import torch
 import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from solo_frossl.cli.config import compose, load_yaml
@@ -44,8 +47,9 @@ class Probing(NamedTuple):
         options: the program's own options, their classes built, with ``dataset`` and ``seed_everything``.
         device: where to compute.
         precision: makes the context of each forward pass.
-        home: folder for results: the run's, or one for this backbone in the folder of runs.
-        transfer: whether the images are of another dataset than the backbone was trained on.
+        home: folder for results: the run's, one beside the file, or one for this backbone in the folder of runs.
+        variant: what the folders of results add to their names, unless this is the newest backbone of a run on its data.
+        transfer: whether the images are of a dataset that the backbone is not known to be trained on.
     """
 
     backbone: Pretrained
@@ -54,6 +58,7 @@ class Probing(NamedTuple):
     device: torch.device
     precision: Precision
     home: Path
+    variant: str
     transfer: bool
 
     def features(self, backbone: nn.Module | None = None) -> tuple[Features, Features]:
@@ -72,7 +77,9 @@ class Probing(NamedTuple):
         return extract(self.data.labelled_train_dataloader()), extract(self.data.val_dataloader())
 
     def folder(self, what: str) -> Path:
-        """The folder for results of a kind, made if it is missing: ``--out``, else in the run's folder.
+        """The folder for results of a kind, made if it is missing: ``--out``, else in :attr:`home`.
+
+        Each dataset, checkpoint and encoder has its own, so that no result takes the place of another's.
 
         Args:
             what: such as ``linear``.
@@ -80,8 +87,7 @@ class Probing(NamedTuple):
         Raises:
             ConfigError: it cannot be made.
         """
-        name = f"{what}-{self.options.dataset}" if self.transfer else what
-        out = Path(self.options.out or self.home / name)
+        out = Path(self.options.out or self.home / f"{what}{self.variant}")
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -94,6 +100,8 @@ class Probing(NamedTuple):
         """What was probed and on what, plain values for a file of results."""
         return {
             "backbone": self.backbone.name,
+            "encoder": self.options.encoder,
+            "architecture": self.backbone.architecture.to_dict(),
             "dataset": self.options.dataset,
             "seed": self.options.seed_everything,
             "subset": self.data.subset,
@@ -187,7 +195,7 @@ def prepare(
     backbone = None if asked else read_backbone(argv)
     trained_on = dict(backbone.config or {}) if backbone else {}
     chosen = _chosen_dataset(argv)
-    transfer = bool(chosen and trained_on and chosen != trained_on.get("dataset"))
+    transfer = (chosen or trained_on.get("dataset", DEFAULT_DATASET)) != trained_on.get("dataset")
     layers: list[str] = []
     if backbone:
         base = {} if transfer else {key: trained_on[key] for key in _KEPT if key in trained_on}
@@ -213,22 +221,14 @@ def read_backbone(argv: Sequence[str]) -> Pretrained:
     """The backbone that a command line names.
 
     Args:
-        argv: the command line; other options than the backbone's are passed over.
+        argv: the command line, with its ``--config`` files; other options than the backbone's are passed over.
 
     Raises:
         ConfigError: there is none, or it cannot be loaded.
     """
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for option in ("backbone", "architecture", "stem", "index", "cache"):
-        finder.add_argument(f"--{option}")
-    finder.add_argument("--encoder", default="backbone")
-    finder.add_argument("--runs_dir", default="runs")
-    finder.add_argument("--seed_everything", type=int, default=0)
-    finder.add_argument("--config", "-c", action="append", default=[])
-    try:
-        given, _ = finder.parse_known_args(list(argv))
-    except argparse.ArgumentError as error:
-        raise ConfigError(f"command line: {error}") from error
+    given, where = given_options(
+        argv, "backbone", "architecture", "stem", "index", "cache", "encoder", "runs_dir", "seed_everything"
+    )
     if given.backbone is None:
         raise ConfigError(f"--backbone is needed: {SPEC}")
     spec, options = given.backbone, _untrained_options(argv, given.config) if _is_untrained(given.backbone) else {}
@@ -238,18 +238,55 @@ def read_backbone(argv: Sequence[str]) -> Pretrained:
     if given.stem is not None:
         options["stem"] = _stem(given.stem)
     try:
-        return load_backbone(
-            spec,
-            encoder=given.encoder,
-            architecture=given.architecture,
-            runs_dir=given.runs_dir,
-            index=given.index,
-            cache=given.cache,
-            seed=given.seed_everything,
-            **options,
-        )
+        with _warnings_in_a_line():
+            return load_backbone(
+                spec,
+                encoder=given.encoder or "backbone",
+                architecture=given.architecture,
+                runs_dir=given.runs_dir or "runs",
+                index=given.index,
+                cache=given.cache,
+                seed=int(given.seed_everything or 0),
+                **options,
+            )
     except (WeightsError, ZooError, ValueError) as error:
-        raise ConfigError(f"command line: --backbone {given.backbone}: {error}") from error
+        raise ConfigError(f"{where('backbone')}: --backbone {given.backbone}: {error}") from error
+
+
+def given_options(argv: Sequence[str], *names: str) -> tuple[argparse.Namespace, Callable[[str], str]]:
+    """Values of options before all others are known: of the command line, else of its ``--config`` files, else None.
+
+    Args:
+        argv: the command line.
+        names: of the options, each with one value.
+
+    Returns:
+        The values by name, with ``config``, the paths of the files; and a function from a name to the value's place.
+
+    Raises:
+        ConfigError: an option has no value, or a file cannot be read.
+    """
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name in names:
+        finder.add_argument(f"--{name}")
+    finder.add_argument("--config", "-c", action="append", default=[])
+    try:
+        given, _ = finder.parse_known_args(list(argv))
+    except argparse.ArgumentError as error:
+        raise ConfigError(f"command line: {error}") from error
+    composed = compose(given.config).without(RUN_KEYS)
+    in_files = {name for name in names if getattr(given, name) is None and composed.get(name) is not None}
+    for name in in_files:
+        setattr(given, name, composed.get(name))
+    return given, lambda name: (composed.where((name,)) or "") if name in in_files else "command line"
+
+
+@contextmanager
+def _warnings_in_a_line() -> Iterator[None]:
+    """Write warnings without the line of source code that they come from."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+        yield
 
 
 def _is_untrained(spec: str) -> bool:
@@ -294,14 +331,17 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def _stem(text: str | None) -> Any:
-    if text is None:
-        return None
-    value = load_yaml(text)
+def _stem(given: str | Mapping[str, Any]) -> Any:
+    """The stem of ``--stem``, or of a file."""
     try:
+        value = load_yaml(given) if isinstance(given, str) else given
         return Stem(**value) if isinstance(value, Mapping) else value
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"command line: --stem {text}: {error}") from error
+    except (TypeError, ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"command line: --stem {given}: {reason}; write imagenet, cifar, or"
+            " {kernel_size: 3, stride: 1, max_pool: false, padding: 1}"
+        ) from error
 
 
 def _refuse_training_options(argv: Sequence[str]) -> None:
@@ -362,16 +402,30 @@ def _set_up(parsed: Parsed, backbone: Pretrained, transfer: bool) -> Probing:
         backbone.accept_grey(data.mean, data.std)
     precision = partial(torch.autocast, device.type, torch.bfloat16) if options.bf16 else nullcontext
     home = _home(options.backbone, options.runs_dir)
+    variant = _variant(options, transfer)
     if backbone.accounting:
-        print(backbone.accounting)
-    return Probing(backbone.to(device), data, options, device, precision, home, transfer)
+        rank_zero_only(print)(backbone.accounting)
+    return Probing(backbone.to(device), data, options, device, precision, home, variant, transfer)
 
 
 def _home(spec: str, runs_dir: str) -> Path:
     """The folder under which results go: the run's, where the backbone is one."""
     path = Path(spec)
     if path.is_file():
-        return path.parent.parent if (path.parent.parent / "config.yaml").is_file() else path.parent
+        return path.parent.parent if _is_of_a_run(path) else path.with_name(f"{path.name}-probes")
     if not re.match(r"(zoo|timm|untrained):|untrained$", spec):
         return find_run(runs_dir, spec).path
     return Path(runs_dir) / re.sub(r"[^\w.-]+", "-", spec)
+
+
+def _is_of_a_run(file: Path) -> bool:
+    return (file.parent.parent / "config.yaml").is_file()
+
+
+def _variant(options: Namespace, transfer: bool) -> str:
+    """What a folder of results adds to its name: another checkpoint than the last, encoder, and dataset."""
+    file = Path(options.backbone)
+    checkpoint = file.stem if file.is_file() and _is_of_a_run(file) and file.stem != "last" else ""
+    encoder = "" if options.encoder == "backbone" else options.encoder
+    parts = (checkpoint, encoder, options.dataset if transfer else "")
+    return "".join(f"-{part}" for part in parts if part)

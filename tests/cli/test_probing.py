@@ -1,6 +1,8 @@
 """The programs that probe any backbone, from the command line to the files: linear, knn, features, export, zoo add."""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -153,6 +155,18 @@ def test_fine_tuning(runs, tmp_path, capsys):
     assert (found["protocol"], len(found["epochs"]), found["num_train"]) == ("finetune", 2, 64)
     assert found["finetune"]["epochs"] == 2
     assert "fine-tuning of" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_fine_tuning_in_two_processes_is_told_once(runs, tmp_path):
+    """The Trainer starts the second process by the same command line."""
+    options = ["--protocol=finetune", "--finetune.epochs=1", "--device=cpu", "--devices=2", f"--out={tmp_path}"]
+    command = [sys.executable, str(ROOT / "main_linear.py"), f"--backbone={runs}/frossl", *options]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count("layout: solo_frossl") == run.stdout.count("fine-tuning of") == 1
+    assert result(tmp_path, "finetune.json")["num_train"] == 256
 
 
 # ------------------------------------------------------------------------------------------------------------- transfer

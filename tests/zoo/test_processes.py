@@ -30,6 +30,8 @@ def download(tmp_path):
                 stderr=subprocess.PIPE,
                 text=True,
                 env=os.environ | {"NO_PROXY": "*", "SOLO_FROSSL_HOME": str(tmp_path)} | environment,
+                # Tests in a shell's background are given an ignored SIGINT, which a child would inherit.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
             started.callback(process.communicate)
             started.callback(process.kill)
