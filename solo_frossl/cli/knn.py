@@ -69,6 +69,11 @@ def _add_options(parser: LightningArgumentParser) -> None:
 
 def _knn(probing: Probing) -> int:
     options, classes = probing.options, probing.data.num_classes
+    if min(options.k) < 1 or not options.temperature > 0:
+        raise ConfigError(
+            f"command line: --k is {' '.join(map(str, options.k))} and --temperature {options.temperature:g}: neighbours"
+            " must be 1 or more, the temperature above 0"
+        )
     train, validation = probing.features()
     labelled = train.labelled()
     ks = sorted({min(k, len(labelled.label)) for k in options.k})
@@ -81,8 +86,9 @@ def _knn(probing: Probing) -> int:
         num_classes=classes,
     )
     places = (1, 5) if classes > 5 else (1,)
-    rows = [
-        {"k": k} | {f"top{place}": float(knn_accuracy(scores, validation.label, top_k=place)) for place in places}
+    rows = [  # fewer neighbours than places vote for fewer classes: the others would be drawn by lot
+        {"k": k}
+        | {f"top{p}": float(knn_accuracy(scores, validation.label, top_k=p)) if p <= k else None for p in places}
         for k, scores in votes.items()
     ]
     print(
@@ -91,7 +97,7 @@ def _knn(probing: Probing) -> int:
     )
     print("    k" + "".join(f"  top-{place} %" for place in places))
     for row in rows:
-        print(f"{row['k']:>5}" + "".join(f"  {row[f'top{place}']:>7.2f}" for place in places))
+        print(f"{row['k']:>5}" + "".join(f"  {_percent(row[f'top{place}'])}" for place in places))
     out = probing.folder("knn")
     file = out / ("knn.json" if options.labels is None else f"knn-labels-{Path(str(options.labels)).name}.json")
     about = {**probing.about(), "temperature": options.temperature, "num_train": len(labelled.label), "results": rows}
@@ -100,3 +106,7 @@ def _knn(probing: Probing) -> int:
     os.replace(part, file)
     print(f"\nWritten to {file}")
     return 0
+
+
+def _percent(value: float | None) -> str:
+    return f"{'-':>7}" if value is None else f"{value:>7.2f}"

@@ -61,7 +61,9 @@ def linear(argv: Sequence[str] | None = None) -> int:
     with one_message(PROGRAM), tempfile.TemporaryDirectory() as scratch:
         argv = list(sys.argv[1:] if argv is None else argv)
         given, _ = given_options([a for a in argv if a != "--augment"], "protocol", "augment")
-        if ("--augment" in argv or given.augment or given.protocol == "finetune") and not has_option(argv, "data.views"):
+        if ("--augment" in argv or given.augment or given.protocol == "finetune") and not has_option(
+            argv, "data.views"
+        ):
             argv += ["--data.views", "[{recipe: crop_only}]"]
         probing = prepare(
             argv,

@@ -179,6 +179,12 @@ class _CLI(LightningCLI):
             problem = _find_in_arguments(parser, rest)
             raise ConfigError(f"command line: {problem}" if problem else _tidy(str(error))) from error
         self.config.pop("config", None)
+        if not 0 <= self.config.seed_everything < 2**32:
+            given = any(argument.split("=")[0] == "--seed_everything" for argument in rest)
+            place = "command line" if given else self.composed.where(("seed_everything",))
+            raise ConfigError(
+                f"{place}: seed_everything is {self.config.seed_everything}: it must be from 0 to {2**32 - 1}"
+            )
 
     def _other_method(self) -> str:
         """A remark for files that are another method's than the one chosen."""

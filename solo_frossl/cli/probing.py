@@ -246,7 +246,7 @@ def read_backbone(argv: Sequence[str]) -> Pretrained:
                 runs_dir=given.runs_dir or "runs",
                 index=given.index,
                 cache=given.cache,
-                seed=int(given.seed_everything or 0),
+                seed=_seed(given.seed_everything),
                 **options,
             )
     except (WeightsError, ZooError, ValueError) as error:
@@ -279,6 +279,13 @@ def given_options(argv: Sequence[str], *names: str) -> tuple[argparse.Namespace,
     for name in in_files:
         setattr(given, name, composed.get(name))
     return given, lambda name: (composed.where((name,)) or "") if name in in_files else "command line"
+
+
+def _seed(given: Any) -> int:
+    try:
+        return int(given or 0)
+    except (TypeError, ValueError):
+        return 0  # build_cli says what is wrong with it
 
 
 @contextmanager

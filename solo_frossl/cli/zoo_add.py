@@ -67,11 +67,17 @@ def _add_options(parser: LightningArgumentParser) -> None:
 def _add(probing: Probing) -> int:
     backbone, data, options = probing.backbone, probing.data, probing.options
     config = backbone.config
+    if Path(options.backbone).is_file():
+        raise ConfigError(
+            f"{options.backbone} is a file: an entry says after which epoch its weights are, which the run tells of its"
+            " last checkpoint alone; give the run's folder"
+        )
     if not config or probing.transfer or not (probing.home / "config.yaml").is_file():
         raise ConfigError(f"{options.backbone} is no run with its own data, of which a zoo entry is made")
     network = backbone.architecture
     width = "" if network.width == 1 else f"w{network.width:g}"
-    usual = f"{config['method']}-{network.backbone}{width}-{config['dataset']}"
+    role = "" if options.encoder == "backbone" else f"-{options.encoder}"
+    usual = f"{config['method']}{role}-{network.backbone}{width}-{config['dataset']}"
     name = options.name or re.sub(r"[^A-Za-z0-9._-]+", "-", usual)
 
     def measure(file: Path) -> dict[str, float]:
@@ -92,6 +98,7 @@ def _add(probing: Probing) -> int:
         std=data.std,
         image_size=data.image_size,
         measure=measure,
+        encoder=options.encoder,
         validation_images=data.num_val,
         precision=options.precision,
         licence=options.licence,

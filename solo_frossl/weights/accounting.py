@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from solo_frossl.weights.files import WeightsError
-from solo_frossl.weights.layouts import Encoder, Layout, purpose_of
+from solo_frossl.weights.layouts import WRAPPERS, Encoder, Layout, purpose_of
 
 _COUNTER = ".num_batches_tracked"
 """BatchNorm's count of batches, which eval mode never uses; files from before torch 0.4.1 do not have it."""
@@ -143,6 +143,17 @@ def _tensors(names: tuple[str, ...] | list[str]) -> str:
 def _groups(names: tuple[str, ...]) -> str:
     """Names by what they begin with: ``projector.* and 2 more groups``."""
     depth = 2 if len({name.split(".")[0] for name in names}) == 1 else 1
-    groups = Counter(".".join(name.split(".")[:depth]) + ("" if name.count(".") < depth else ".*") for name in names)
+    groups = Counter(_group(name.split("."), depth) for name in names)
     most = [group for group, _ in groups.most_common(4)]
     return ", ".join(most) + (f" and {len(groups) - 4} more groups" if len(groups) > 4 else "")
+
+
+def _group(parts: list[str], depth: int) -> str:
+    """What a name begins with, wrappers not counted.
+
+    >>> _group("state_dict.module.queue_ptr".split("."), 2), _group("state_dict.fc.0.bias".split("."), 2)
+    ('state_dict.module.queue_ptr', 'state_dict.fc.*')
+    """
+    while depth < len(parts) and parts[depth - 1] in WRAPPERS:
+        depth += 1
+    return ".".join(parts[:depth]) + (".*" if len(parts) > depth else "")

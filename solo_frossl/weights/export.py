@@ -50,10 +50,13 @@ def export_backbone(backbone: Pretrained, path: str | Path, format: Format, imag
         The greatest difference of a feature from the backbone's own, relative to the features' greatest magnitude.
 
     Raises:
-        ExportError: the format cannot hold this network, or its file gives other features.
+        ExportError: the format cannot hold this network, the image size cannot be, or the file gives other features.
+        OSError: the file cannot be written.
     """
     if format not in get_args(Format):
         raise ExportError(f"format is {format!r}: it must be {', '.join(get_args(Format))}")
+    if image_size is not None and image_size < 1:
+        raise ExportError(f"image_size is {image_size}: it must be at least 1 pixel")
     path = Path(path)
     size = image_size or backbone.architecture.image_size or 224
     write = {
@@ -144,7 +147,8 @@ def _plain(backbone: Pretrained) -> dict[str, Tensor]:
 
 
 def _write_timm(backbone: Pretrained, path: Path, images: Tensor) -> Features:
-    torch.save(_plain(backbone), path)
+    with path.open("wb") as file:  # by itself torch.save tells of a full disk or a closed folder as a RuntimeError
+        torch.save(_plain(backbone), file)
     return _rebuilt(backbone, torch.load(path, weights_only=True))
 
 

@@ -76,7 +76,7 @@ class Layout:
 
 
 _CONTAINERS = ("state_dict", "model_state_dict", "state_dict_ema", "model", "model_ema", "net", "network", "weights")
-_WRAPPERS = ("module", "_orig_mod")
+WRAPPERS = ("module", "_orig_mod")
 _TARGET = {"momentum", "target", "teacher", "ema", "k", "key"}
 _ONLINE = {"student", "query", "q", "online", "base"}
 _PURPOSES = (
@@ -275,7 +275,7 @@ def _top(name: str) -> str:
     """The first part of a name that says something: neither a container of state dicts nor a wrapper."""
     parts = name.split(".")
     for i, part in enumerate(parts[:-1]):
-        if part not in _WRAPPERS and (i or part not in _CONTAINERS):
+        if part not in WRAPPERS and (i or part not in _CONTAINERS):
             return part
     return parts[-1]
 

@@ -1,12 +1,15 @@
 """A backbone with its weights, from whatever names it: a run, a file, the zoo, timm."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from PIL import Image
 from timm.data import resolve_data_config
 from timm.models.resnet import ResNet
 from timm.models.vision_transformer import VisionTransformer
@@ -117,6 +120,7 @@ class Pretrained(nn.Module):
         channels = {1: [v2.Grayscale(1)], 3: [v2.RGB()]}.get(self.architecture.channels, [])
         return v2.Compose(
             [
+                *([v2.Lambda(_in_colours, Image.Image)] if channels else []),
                 v2.ToImage(),
                 *channels,
                 v2.Resize(round(self.image_size / self.eval_crop), InterpolationMode(self.interpolation)),
@@ -142,6 +146,15 @@ class Pretrained(nn.Module):
             "config": self.config,
             "precision": "float32",
         }
+
+
+def _in_colours(image: Image.Image) -> Image.Image:
+    """A picture of any mode in grey or RGB, as ``data.sources.read_image`` reads it from its file."""
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image).astype(np.int32) >> 8).clip(0, 255).astype(np.uint8))
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image if image.mode in ("L", "RGB") else image.convert("RGB")
 
 
 def load_backbone(
@@ -192,6 +205,8 @@ def load_backbone(
     if isinstance(stem, str) and stem not in STEMS:
         raise WeightsError(f"stem is {stem!r}: it must be {' or '.join(STEMS)}, or a Stem")
     spec = str(spec)
+    if not spec.strip():
+        raise WeightsError("the backbone's name is empty: give a run, a checkpoint file, zoo:NAME, timm:NAME, ...")
     kind, _, rest = spec.partition(":")
     given = {"image_size": image_size, "mean": mean, "std": std}
     if kind == "untrained" and rest:
@@ -242,7 +257,10 @@ def _find(
 
 def _from_timm(spec: str, name: str, channels: int, given: Mapping[str, Any]) -> Pretrained:
     usual_shapes(name)  # says which names are near when there is no such model
+    hub = logging.getLogger("huggingface_hub")
+    level = hub.level
     try:
+        hub.setLevel(logging.ERROR)  # it tells of every try; in the end one error says as much
         network = create_timm(name, None, in_chans=channels, pretrained=True)
     except Exception as error:  # of the hub, the network, the disk, or timm: each has classes of its own
         reason = " ".join(f"{error}".split()) or type(error).__name__
@@ -250,6 +268,8 @@ def _from_timm(spec: str, name: str, channels: int, given: Mapping[str, Any]) ->
             f"timm could not load pretrained weights of {name} ({reason}). They come from a hub: check the network, or"
             " name a file that you have instead"
         ) from error
+    finally:
+        hub.setLevel(level)
     images = resolve_data_config(pretrained_cfg=network.pretrained_cfg, model=network)
     if channels != len(images["mean"]):
         images |= {"mean": None, "std": None}

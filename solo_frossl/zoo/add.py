@@ -13,6 +13,7 @@ from filelock import FileLock
 from solo_frossl.report import draw_curves
 from solo_frossl.run_files import MetricsFileError, RunFolder, read_metrics
 from solo_frossl.weights import Pretrained
+from solo_frossl.weights.layouts import Role
 from solo_frossl.zoo.card import model_card
 from solo_frossl.zoo.errors import ZooError
 from solo_frossl.zoo.files import write_weights
@@ -33,6 +34,7 @@ def add_checkpoint(
     image_size: int,
     measure: Callable[[Path], Mapping[str, float]],
     validation_images: int,
+    encoder: Role = "backbone",
     precision: str = "float16",
     licence: str = "MIT",
     places: Sequence[str] = (),
@@ -52,6 +54,7 @@ def add_checkpoint(
         image_size: side of the run's images, pixels.
         measure: from the file to its accuracies in percent: ``linear_top1``, ``knn_top1``.
         validation_images: on how many images it measures.
+        encoder: which encoder of the run it is; the online accuracy is that of ``backbone``, and no other's.
         precision: ``float16`` or ``float32``: what the tensors are stored in.
         licence: of the weights.
         places: further places where the file will be had, after the one beside the index.
@@ -88,7 +91,7 @@ def add_checkpoint(
         file = part.with_name(f"{name}-{digest[:8]}.safetensors")
         os.replace(part, file)
         written.append(file)
-        online = rows[max(rows)].get("online/top1")
+        online = rows[max(rows)].get("online/top1") if encoder == "backbone" else None
         accuracy = {} if online is None else {"online_top1": round(online, 2)}
         accuracy |= {key: round(value, 2) for key, value in measure(file).items()}
         entry = Entry(

@@ -272,7 +272,8 @@ def fig6(images: Images | None, seed: int, progress: Progress) -> TheoryFigure:
         "The first eigenvalue is that of the mean, which a ReLU makes positive. Of the others the largest over the"
         f" smallest goes from {began:.0f} to {spread['euclidean', 'iso']:.1f} with the Euclidean IsoLoss and"
         f" {spread['cosine', 'iso']:.1f} with the cosine's; without IsoLoss the smallest modes stay behind"
-        f" ({spread['euclidean', 'plain']:.0f} and {spread['cosine', 'plain']:.0f}).",
+        f" ({spread['euclidean', 'plain']:.0f} and {spread['cosine', 'plain']:.0f}). With two outputs the ReLU leaves"
+        " some inputs at zero or nearly so, where the cosine's gradient has no bound: they move all others in jumps.",
         _in_rows([_representations(siamese, seed, progress, relu=True) for siamese in LOSSES], panels),
         columns=4,
     )
