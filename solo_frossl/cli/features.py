@@ -30,8 +30,8 @@ def features(argv: Sequence[str] | None = None) -> int:
             list(sys.argv[1:] if argv is None else argv),
             Path(scratch),
             add_arguments=_add_options,
-            description="Write the features that a backbone has for the training and validation images of a dataset,"
-            " and draw those of the validation images in the plane, coloured by class.",
+            description="Write the features that a backbone has for a dataset's labelled training images and"
+            " validation images, and draw those of the validation images in the plane, coloured by class.",
             prog=PROGRAM,
         )
         try:

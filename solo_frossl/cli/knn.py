@@ -50,7 +50,11 @@ def _add_options(parser: LightningArgumentParser) -> None:
     add_backbone_options(parser)
     add_zoo_options(parser)
     parser.add_argument(
-        "--k", type=int, nargs="+", default=[1, 5, 10, 20, 50, 100, 200], help="Numbers of neighbours that vote."
+        "--k",
+        type=int,
+        nargs="+",
+        default=[1, 5, 10, 20, 50, 100, 200],
+        help="Numbers of neighbours that vote; top-5 is told of 5 and more.",
     )
     parser.add_argument(
         "--temperature",
@@ -71,8 +75,8 @@ def _knn(probing: Probing) -> int:
     options, classes = probing.options, probing.data.num_classes
     if min(options.k) < 1 or not options.temperature > 0:
         raise ConfigError(
-            f"command line: --k is {' '.join(map(str, options.k))} and --temperature {options.temperature:g}: neighbours"
-            " must be 1 or more, the temperature above 0"
+            f"--k is {' '.join(map(str, options.k))} and --temperature {options.temperature:g}: neighbours must be 1 or"
+            " more, the temperature above 0"
         )
     train, validation = probing.features()
     labelled = train.labelled()

@@ -61,9 +61,8 @@ def linear(argv: Sequence[str] | None = None) -> int:
     with one_message(PROGRAM), tempfile.TemporaryDirectory() as scratch:
         argv = list(sys.argv[1:] if argv is None else argv)
         given, _ = given_options([a for a in argv if a != "--augment"], "protocol", "augment")
-        if ("--augment" in argv or given.augment or given.protocol == "finetune") and not has_option(
-            argv, "data.views"
-        ):
+        augmented = "--augment" in argv or given.augment or given.protocol == "finetune"
+        if augmented and not has_option(argv, "data.views"):
             argv += ["--data.views", "[{recipe: crop_only}]"]
         probing = prepare(
             argv,

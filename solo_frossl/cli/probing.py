@@ -48,7 +48,7 @@ class Probing(NamedTuple):
         device: where to compute.
         precision: makes the context of each forward pass.
         home: folder for results: the run's, one beside the file, or one for this backbone in the folder of runs.
-        variant: what the folders of results add to their names, unless this is the newest backbone of a run on its data.
+        variant: what folders of results add to their names, unless this is the newest backbone of a run on its data.
         transfer: whether the images are of a dataset that the backbone is not known to be trained on.
     """
 
@@ -344,9 +344,8 @@ def _stem(given: str | Mapping[str, Any]) -> Any:
         value = load_yaml(given) if isinstance(given, str) else given
         return Stem(**value) if isinstance(value, Mapping) else value
     except (TypeError, ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
         raise ConfigError(
-            f"command line: --stem {given}: {reason}; write imagenet, cifar, or"
+            f"command line: --stem {given}: {getattr(error, 'problem', None) or error}; write imagenet, cifar, or"
             " {kernel_size: 3, stride: 1, max_pool: false, padding: 1}"
         ) from error
 

@@ -13,7 +13,7 @@ from solo_frossl.cli.probing import Probing, add_backbone_options, add_device_op
 from solo_frossl.probe import KNNConfig, LinearConfig, linear_and_knn
 from solo_frossl.run_files import RunFolder
 from solo_frossl.weights import WeightsError, load_backbone
-from solo_frossl.zoo import ZooError
+from solo_frossl.zoo import ZooError, shipped_index
 from solo_frossl.zoo.add import add_checkpoint
 from solo_frossl.zoo.index import PRECISIONS
 
@@ -107,5 +107,7 @@ def _add(probing: Probing) -> int:
     folder = Path(options.index).parent
     percents = ", ".join(f"{key} {value:.2f} %" for key, value in entry.accuracy.items())
     print(f"zoo:{entry.name}: {percents}; {entry.size / 1e6:.2f} MB")
+    if Path(options.index).resolve() != shipped_index().resolve():
+        print(f"Its options: --backbone zoo:{entry.name} --index {options.index}")
     print(f"Written to {folder}: weights/{entry.file}, cards/{entry.name}.md, {Path(options.index).name}")
     return 0

@@ -417,5 +417,7 @@ def _remarks(best: Trial, config: FastLinearConfig, held_out: int, classes: int)
             f" {config.penalty_range}"
         )
     if held_out < classes:
-        remarks.append(f"the penalty was chosen on {held_out} images of {classes} classes: more labels or fast.penalty")
+        remarks.append(
+            f"the penalty was chosen on {held_out} images of {classes} classes: give more labels, or fast.penalty"
+        )
     return remarks

@@ -179,7 +179,9 @@ def read_index(path: str | Path | None = None) -> Index:
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except (OSError, UnicodeDecodeError) as error:
-        raise ZooError(f"{path} cannot be read as an index of checkpoints: {error}") from None
+        raise ZooError(
+            f"{path} cannot be read as an index of checkpoints: {error}; give the path of one (`zoo add` starts one)"
+        ) from None
     except yaml.YAMLError as error:
         raise ZooError(f"{path} is not YAML: {error}") from None
     listed = content.get("checkpoints") if isinstance(content, dict) and len(content) == 1 else None

@@ -23,7 +23,7 @@ from solo_frossl.cli.zoo import zoo
 from solo_frossl.probe import read_features
 from solo_frossl.weights import load_backbone
 from solo_frossl.weights.export import export_backbone
-from solo_frossl.zoo import read_index
+from solo_frossl.zoo import cached_path, read_index
 
 ROOT = Path(__file__).parents[2]
 NETWORK = ["--model.backbone=resnet18", "--model.width=0.125"]
@@ -125,6 +125,60 @@ def test_the_target_network_is_another(runs, tmp_path):
     assert backbone["confusion"] != target["confusion"]
 
 
+@pytest.mark.slow
+def test_no_result_takes_the_place_of_another(tmp_path, runs, colour, photos, monkeypatch):
+    """Of another encoder, checkpoint, dataset or file; and each says of what it is."""
+    monkeypatch.chdir(tmp_path)
+    quick = ["--protocol=ridge", "--fast.penalty=1", "--device=cpu"]
+    run, photographs = runs / "byol", ["--dataset=folder", f"--data.root={photos}"]
+    best = run / "checkpoints/best.ckpt"
+    for given in (
+        [f"--backbone={run}", *quick],
+        [f"--backbone={run}", "--encoder=target", *quick],
+        [f"--backbone={best}", "--encoder=target", *quick],
+        [f"--backbone={run}", "--augment", *QUICK],
+        [f"--backbone={colour}", *quick],
+        [f"--backbone={colour}", *photographs, *quick],
+        ["--backbone=untrained:resnet18", *quick],
+    ):
+        assert linear(given) == 0
+    places = [path.relative_to(folder) for folder in (run, tmp_path) for path in folder.rglob("linear*/*.json")]
+    assert sorted(map(str, places)) == [
+        "colour.safetensors-probes/linear-digits/ridge.json",
+        "colour.safetensors-probes/linear-folder/ridge.json",
+        "linear-best-target/ridge.json",
+        "linear-target/ridge.json",
+        "linear/linear-augment.json",
+        "linear/ridge.json",
+        "runs/untrained-resnet18/linear-digits/ridge.json",
+    ]
+    found = result(run / "linear-target", "ridge.json")
+    assert (found["encoder"], found["architecture"]["width"]) == ("target", 0.125)
+
+
+@pytest.mark.slow
+def test_options_in_a_file_are_those_of_the_command_line(runs, tmp_path, capsys):
+    def probed(file, *given, name="ridge.json"):
+        (tmp_path / "probe.yaml").write_text(yaml.safe_dump(file), encoding="utf-8")
+        assert linear([f"--config={tmp_path}/probe.yaml", *given, "--device=cpu", f"--out={tmp_path}"]) == 0
+        return result(tmp_path, name)
+
+    run, ridge = str(runs / "byol"), {"protocol": "ridge", "fast": {"penalty": 1.0}}
+    by_file = probed({"backbone": run, "encoder": "target", **ridge})
+    assert by_file == probed(ridge, f"--backbone={run}", "--encoder=target")
+    assert by_file["confusion"] != probed(ridge, f"--backbone={run}")["confusion"]
+
+    tuned = {"finetune": {"epochs": 1}, "labels": 64}
+    options = {"name": "finetune-labels-64.json"}
+    by_file = probed({"backbone": run, "protocol": "finetune", **tuned}, **options)
+    by_line = probed(tuned, f"--backbone={run}", "--protocol=finetune", **options)
+    assert by_file["epochs"][0]["loss"] == by_line["epochs"][0]["loss"]  # so the views are the same
+
+    (tmp_path / "probe.yaml").write_text("\nbackbone: nowhere\n", encoding="utf-8")
+    refused(linear, f"--config={tmp_path}/probe.yaml")
+    assert "probe.yaml, line 2: --backbone nowhere: " in capsys.readouterr().err
+
+
 def test_few_labels(runs, tmp_path, capsys):
     options = ["--protocol=lbfgs", "--labels=0.2", "--device=cpu", f"--out={tmp_path}"]
     assert linear([f"--backbone={runs}/frossl", *options]) == 0
@@ -142,7 +196,7 @@ def test_few_labels(runs, tmp_path, capsys):
 
 def test_augmented_training_of_the_classifier(runs, tmp_path):
     assert linear([f"--backbone={runs}/frossl", "--augment", f"--out={tmp_path}", *QUICK]) == 0
-    found = result(tmp_path)
+    found = result(tmp_path, "linear-augment.json")
     assert (found["augment"], found["linear"]["batch_size"]) == (True, 64)
     assert linear([f"--backbone={runs}/frossl", f"--out={tmp_path / 'plain'}", *QUICK]) == 0
     assert found["train_top1"] != result(tmp_path / "plain")["train_top1"]
@@ -223,6 +277,10 @@ def test_a_network_for_colour_sees_grey_images(colour, tmp_path):
         (["--backbone=untrained", "--devices=2"], "--devices is for --protocol finetune"),
         (["--backbone=untrained", "--encoder=teacher"], "encoder"),
         (["--backbone"], "--backbone"),
+        (["--backbone="], "the backbone's name is empty"),
+        (["--backbone=untrained", "--seed_everything=-1"], "command line: seed_everything is -1: it must be from 0"),
+        (["--backbone=untrained", "--seed_everything=x"], "seed_everything must be a whole number, not x"),
+        (["--backbone=untrained", "--stem=[1"], "--stem [1: expected ',' or ']'"),
         (["--backbone=untrained", "--dataset=digit"], "dataset digit is not known; did you mean digits"),
         (["--backbone=untrained", "--epochs=3"], "epochs is not a known key"),
     ],
@@ -256,7 +314,22 @@ def test_knn_for_several_k(runs, tmp_path, capsys):
     assert [row["k"] for row in found["results"]] == [1, 20]
     by_run = float((runs / "frossl/metrics.csv").read_text().splitlines()[1].split(",")[1])
     assert found["results"][1]["top1"] == pytest.approx(by_run, abs=0.3)  # what the run measured, at most an image off
+    assert found["results"][0]["top5"] is None  # of one neighbour, the other four places would be drawn by lot
+    assert found["results"][1]["top5"] > found["results"][1]["top1"]
     assert "top-5 %" in capsys.readouterr().out
+    for given in (["--k", "5", "0"], ["--temperature=0"]):
+        refused(knn, f"--backbone={runs}/frossl", *given, "--device=cpu", f"--out={tmp_path / 'none'}")
+        assert "neighbours must be 1 or more, the temperature above 0" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_warning_is_a_line(tmp_path, capsys):
+    """Of a damaged file in the cache."""
+    entry = read_index().find("frossl-resnet18w0.25-digits")
+    cached_path(entry, tmp_path).write_bytes(b"x")
+    assert knn([f"--backbone=zoo:{entry.name}", f"--cache={tmp_path}", "--device=cpu", f"--out={tmp_path / 'a'}"]) == 0
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "it was deleted" in line)
+    assert line.startswith(f"warning: {tmp_path}")
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
@@ -292,6 +365,8 @@ def test_export(runs, tmp_path, capsys):
     for given, message in {
         ("--format=torchvision",): "width 0.125, and torchvision's has width 1 only",
         ("--format=timm", f"--out={tmp_path}/a.onnx"): "files of the format timm end in .pth",
+        ("--format=timm", "--image_size=-4"): "image_size is -4: it must be at least 1 pixel",
+        ("--format=timm", "--image_size=0"): "image_size is 0: it must be at least 1 pixel",
     }.items():
         refused(export, f"--backbone={runs}/frossl", *given)
         assert message in capsys.readouterr().err
@@ -329,6 +404,13 @@ def test_an_entry_from_a_run(runs, tmp_path, capsys):
     assert backbone(backbone.transform(digit)[None]).shape == (1, 64)
     assert not backbone.training
 
+    # The online classifier learned on the trained encoder, so its accuracy is none of the target network's.
+    assert zoo(["add", str(runs / "byol"), f"--index={index}", "--encoder=target"]) == 0
+    target = read_index(index).find("byol-target-resnet18w0.125-digits")
+    assert set(target.accuracy) == {"linear_top1", "knn_top1"}
+    assert f"--backbone zoo:{target.name} --index {index}" in capsys.readouterr().out
+    assert zoo(["remove", target.name, f"--index={index}", "--from_index"]) == 0
+
     refused(zoo, "add", str(runs / "byol"), f"--index={index}", "--name=a")
     assert "has an entry a already" in capsys.readouterr().err
     assert len(list((index.parent / "weights").iterdir())) == 1
@@ -338,7 +420,9 @@ def test_what_cannot_be_an_entry(runs, tmp_path, colour, capsys):
     index = tmp_path / "index.yaml"
     for given, message in {
         (): "needs a run first",
-        (str(colour), "--dataset=digits"): "is no run with its own data",
+        (str(colour), "--dataset=digits"): "give the run's folder",
+        ("untrained:resnet18",): "is no run with its own data",
+        (str(runs / "frossl/checkpoints/best.ckpt"),): "give the run's folder",
         (str(runs / "frossl"), "--name=../a"): "must be a plain name",
         (str(runs / "frossl"), "--precision=int8"): "precision is 'int8'",
     }.items():

@@ -162,7 +162,7 @@ class TestProbe:
         train = Features(problem().features[:8], torch.tensor([0, 1, 2, 3, 4, 0, 1, 0]), torch.arange(8))
         result = fast_linear_probe(train, problem(seed=1), NAMES, config)
         assert result.num_held_out == 2
-        assert "chosen on 2 images of 5 classes" in result.warning
+        assert "chosen on 2 images of 5 classes: give more labels" in result.warning
         alone = train._replace(label=torch.tensor([0, 1, 2, 3, 4, -1, -1, -1]))
         with pytest.raises(ValueError, match=r"5 labelled training images of 5 classes .* give fast\.penalty"):
             fast_linear_probe(alone, problem(seed=1), NAMES, config)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ NETWORKS = {
 }
 IN_TORCHVISION = ("plain", "of its own stem")
 PAIRS = [
-    pytest.param(name, format, marks=pytest.mark.slow if format == "onnx" and name != "narrow, grey" else ())
+    pytest.param(name, format, marks=() if name == "narrow, grey" and format != "onnx" else pytest.mark.slow)
     for name in NETWORKS
     for format in SUFFIXES
     if format != "torchvision" or name in IN_TORCHVISION
@@ -100,6 +101,23 @@ def test_a_file_of_other_features_is_not_kept(tmp_path, monkeypatch):
         export_backbone(backbone, path, "timm")
     assert path.read_bytes() == b"the one before"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("format", ["timm", "safetensors"])
+def test_a_full_disk_is_an_oserror_and_leaves_nothing(tmp_path, format):
+    """torch.save by itself makes a RuntimeError of it."""
+    path = tmp_path / f"a{SUFFIXES[format]}"
+    for part in (f"{path}.part", f"{path}.part.part"):
+        Path(part).symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        export_backbone(pretrained("plain"), path, format)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("size", [0, -4])
+def test_an_image_size_that_is_none(tmp_path, size):
+    with pytest.raises(ExportError, match=f"image_size is {size}: it must be at least 1 pixel"):
+        export_backbone(pretrained("plain"), tmp_path / "a.pth", "timm", size)
 
 
 def test_onnx_without_its_packages(tmp_path, monkeypatch):

@@ -1,10 +1,12 @@
 """Backbones by name: runs, files of this library, the zoo, timm, and random weights."""
 
 import hashlib
+import logging
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -19,7 +21,8 @@ from torch import nn
 
 import solo_frossl
 from solo_frossl import zoo
-from solo_frossl.weights import Architecture, Pretrained, WeightsError, load_backbone
+from solo_frossl.data.sources import read_image
+from solo_frossl.weights import Architecture, Pretrained, WeightsError, load_backbone, pretrained
 
 
 def images(size=8, channels=1):
@@ -261,6 +264,21 @@ def test_a_hub_that_cannot_be_reached(hub, monkeypatch, tmp_path):
         assert "check the network" in str(error.value)
 
 
+def test_the_hub_s_own_words_are_left_out(monkeypatch, caplog):
+    """It logs every one of its tries."""
+
+    def create(*_, **__):
+        logging.getLogger("huggingface_hub.utils").warning("Retrying in 1s")
+        raise OSError("no network")
+
+    monkeypatch.setattr(pretrained, "create_timm", create)
+    with pytest.raises(WeightsError, match="no network"):
+        load_backbone("timm:resnet18")
+    assert "Retrying" not in caplog.text
+    logging.getLogger("huggingface_hub.utils").warning("afterwards")
+    assert "afterwards" in caplog.text
+
+
 def test_a_timm_name_that_is_none():
     with pytest.raises(WeightsError, match=r"did you mean.*resnet18"):
         load_backbone("timm:resnet_18")
@@ -318,6 +336,25 @@ def test_the_transform_is_what_evaluation_does(crop):
     assert type(loaded.transform(batch.image[0])) is torch.Tensor
     picture = Image.new("RGB", (60, 40), (255, 0, 0))
     assert loaded.transform(picture).shape == (1, 16, 16)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "P with a transparent colour", "RGB", "RGBA", "CMYK", "I;16"])
+def test_the_transform_reads_a_picture_as_the_datasets_do(tmp_path, mode, channels):
+    draw = np.random.default_rng(0)
+    if mode == "I;16":
+        picture = Image.fromarray(draw.integers(0, 65536, (12, 12)).astype(np.uint16))
+    else:
+        picture = Image.fromarray(draw.integers(0, 256, (12, 12, 3), dtype=np.uint8)).convert(mode.split()[0])
+    file = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    picture.save(file, **({"transparency": 3} if "transparent" in mode else {}))
+    loaded = load_backbone(
+        "untrained:test_resnet", channels=channels, image_size=12, mean=[0.5] * channels, std=[1] * channels
+    )
+    with Image.open(file) as opened:
+        found = loaded.transform(opened)
+    expected = loaded.transform(read_image(file))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1.01 / 255)  # the grey of three equal colours is rounded
 
 
 def test_a_transform_says_what_it_lacks():

@@ -155,7 +155,7 @@ def test_what_is_no_index(tmp_path, text, reason):
 
 
 def test_no_index_there(tmp_path):
-    with pytest.raises(ZooError, match=r"nowhere\.yaml cannot be read as an index"):
+    with pytest.raises(ZooError, match=r"nowhere\.yaml cannot be read as an index.*give the path of one"):
         read_index(tmp_path / "nowhere.yaml")
 
 

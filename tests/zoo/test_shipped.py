@@ -45,6 +45,7 @@ def test_file_index_and_card_say_the_same(name):
         assert picture.size[0] > 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ON_DIGITS)
 def test_the_accuracies_are_found_again(name, tmp_path):
     """By the two commands that the index names; no file but the shipped one, and no run."""
@@ -58,6 +59,7 @@ def test_the_accuracies_are_found_again(name, tmp_path):
     assert row["top1"] == pytest.approx(entry.accuracy["knn_top1"], abs=2.01 * IMAGE)
 
 
+@pytest.mark.slow
 def test_random_weights_of_the_same_network_do_not_reach_them(tmp_path):
     """So that the test above can fail."""
     entry = ENTRIES[ON_DIGITS[0]]
