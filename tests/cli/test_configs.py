@@ -30,6 +30,7 @@ def test_every_pair_is_a_valid_configuration(folder, name):
     assert (parsed.method_class, parsed.dataset_class) == (METHODS[METHOD_OF[name]], DATASETS[folder])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_what_a_method_s_file_says_is_what_is_built(method):
     parsed = build(f"configs/digits/{method}.yaml")

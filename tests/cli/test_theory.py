@@ -86,6 +86,7 @@ def test_threads_are_as_before(tmp_path, monkeypatch):
         torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_it_starts_without_what_takes_seconds_to_load():
     """torchvision and Lightning are for folders of images and for the alignment of predictors."""
     code = "import sys, solo_frossl.cli.theory; print([m for m in ('torchvision', 'lightning') if m in sys.modules])"

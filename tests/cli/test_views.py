@@ -126,6 +126,7 @@ def test_a_run_s_configuration_and_files_work_too(tmp_path):
     assert (tmp_path / "v.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

@@ -80,6 +80,7 @@ def test_the_legend_is_as_wide_in_a_file_as_when_it_is_laid_out(two):
     assert max(widths) - min(widths) < 2e-3
 
 
+@pytest.mark.slow
 def test_no_key_of_a_loss_hides_its_curves(seven, two):
     for figure in (seven["loss"], two["loss"]):
         boxes = [box(figure, axes.get_legend()) for axes in figure.axes]

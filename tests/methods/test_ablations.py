@@ -73,6 +73,7 @@ def test_isoloss_without_predictor_learns_as_directpred_without_it(similarity):
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("similarity", ["cosine", "euclidean"])
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_has_both(name, similarity):

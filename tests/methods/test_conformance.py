@@ -64,6 +64,7 @@ def test_every_learnable_parameter_gets_a_gradient_and_no_other(name):
         assert has_gradient or (parameter.grad is not None and parameter.ndim == 1), parameter_name
 
 
+@pytest.mark.slow
 def test_the_classifier_learns_without_touching_the_backbone(name):
     model, data = build(name)
     data.setup()
@@ -102,6 +103,7 @@ def test_mixed_precision_neither_overflows_nor_strays(name, monkeypatch):
     assert losses[torch.bfloat16] == pytest.approx(losses[None], rel=0.05, abs=0.05)
 
 
+@pytest.mark.slow
 def test_its_backbone_is_probed_from_its_checkpoint(name, tmp_path):
     model, _ = build(name)
     config = {"method": name, "dataset": "digits", "model": {"backbone": "test_resnet", "stem": "imagenet"}}
@@ -222,6 +224,7 @@ def test_a_variant_stopped_within_an_epoch_and_resumed_ends_bit_identical(varian
     assert different(whole, resumed) == []
 
 
+@pytest.mark.slow
 def test_a_learning_rate_changed_on_resuming_is_used(name, tmp_path):
     fit(name, tmp_path, stop_after=1)
     model, data = build(
@@ -236,6 +239,7 @@ def test_a_learning_rate_changed_on_resuming_is_used(name, tmp_path):
     assert main["momentum"] == 0.3
 
 
+@pytest.mark.slow
 def test_the_views_can_go_through_as_one_batch(name):
     model, data = build(name, "--model.views_in_one_batch=true")
     data.setup()

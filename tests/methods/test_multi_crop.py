@@ -59,6 +59,7 @@ def first_step(name, backbone, monkeypatch, noise, *more):
     return FirstStep(predictions, targets, gradients, memory, student_sizes, teacher_sizes, len(objective.features))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_one_batch", ["false", "true"])
 @pytest.mark.parametrize("backbone", SIZES)
 def test_small_crops_predict_and_are_never_predicted(name, backbone, in_one_batch, monkeypatch):

@@ -93,6 +93,7 @@ def test_nothing_to_draw(tmp_path):
         draw_curves(tmp_path / "none.csv", tmp_path / "curves.png")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 10, 100])
 def test_confusion_names_every_class_and_cuts_no_label_off(tmp_path, drawn, classes):
     names = [f"a rather long class name {c}" for c in range(classes)]
@@ -122,6 +123,7 @@ def test_confusion_that_does_not_fit_its_names(tmp_path):
         draw_confusion([[1, 0], [0, 1]], ["a", "b", "c"], tmp_path / "confusion.png")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "sizes"), [(1, [8, 8]), (3, [224, 224, *[96] * 6]), (8, [32, 10])])
 def test_views_stand_apart_with_all_their_words(tmp_path, drawn, number, sizes):
     words = "crop 188 x 188 px (100 %), flipped\nbrightness 0.52, saturation 1.62\ncontrast 0.86, hue +0.14\ngrey"

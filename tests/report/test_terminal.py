@@ -45,6 +45,7 @@ def watch(fit, tmp_path, columns, *callbacks, epochs=2, known=True, **kwargs):
         return look.seen, screen.lines()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [130, 60, 35])
 def test_table_and_bar_stand_together_whole(fit, tmp_path, columns):
     seen, last = watch(fit, tmp_path, columns)

@@ -137,6 +137,7 @@ def test_rows_without_target_network():
     assert (model["optimizer"]["name"], model["optimizer"]["lr"], model["momentum"]["base_tau"]) == ("lars", 1.0, 0.99)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ["byol", "byol_no_target", "isoloss"])
 def test_the_implicit_paper_blurs_stl10_and_nothing_else(row):
     for dataset, blur in (("stl10", [1.0, 0.1]), ("cifar10", [None, None]), ("tinyimagenet", [None, None])):

@@ -63,6 +63,7 @@ def run(tmp_path, *callbacks, method="frossl", config=OFTEN, epochs=1, on_collap
     return model, fitted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_has_a_spectrum(tmp_path, method):
     logged, outputs = Logged(), Outputs()
@@ -114,6 +115,7 @@ def test_closed_form_methods_have_a_predictor():
     assert model.linear_predictor() is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["frossl", "byol", "isoloss"])
 def test_training_does_not_notice(tmp_path, method):
     """Weights, optimiser and random numbers are the same with and without it."""
@@ -329,6 +331,7 @@ class TestCollapse:
         assert not stopped
         assert "have collapsed" in capsys.readouterr().err
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("first", "last", "checks", "remark"),
         [

@@ -120,6 +120,7 @@ class TestLosses:
 
 
 class TestModes:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", FLOWS)
     @pytest.mark.parametrize("modes", [SYMMETRIC, ASYMMETRIC], ids=["symmetric", "asymmetric"])
     def test_gradient_descent_follows_the_equations_the_better_the_smaller_its_steps(self, name, modes):

@@ -142,6 +142,7 @@ BROKEN = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("condition", [None, *BROKEN])
 @pytest.mark.parametrize("name", ["frossl", "barlow_twins"])
 def test_each_condition_is_needed(name, condition):

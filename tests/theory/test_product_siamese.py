@@ -170,6 +170,7 @@ def sample_rate(s, siamese, modes):
 
 
 class TestEuclidean:
+    @pytest.mark.slow
     @pytest.mark.parametrize("normalize", [False, True])
     @pytest.mark.parametrize("alpha", [1.0, 0.5])
     @pytest.mark.parametrize("siamese", EUCLIDEAN, ids=name)

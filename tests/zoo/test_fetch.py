@@ -103,6 +103,7 @@ class TestGood:
 
 
 class TestBad:
+    @pytest.mark.slow
     @pytest.mark.parametrize("behaviour", REASONS)
     def test_refused_with_its_reason_and_the_next_place_tried(self, server, tmp_path, behaviour):
         timeout = 0.6 if behaviour in SLOW else 10
