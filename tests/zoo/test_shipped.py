@@ -75,8 +75,8 @@ def test_random_weights_of_the_same_network_do_not_reach_them(tmp_path):
 def test_the_fast_probe_agrees_with_the_slow_one(name):
     """Within half a point at the same penalty, on average over splits; one image of a split is 0.28 points.
 
-    The papers' probe has no penalty, and is 0.4 to 1 points below what the fast one reaches with the penalty that it
-    chooses; that is the penalty's doing, as this shows.
+    The papers' probe has no penalty, and is 0.5 to 1 point below what the fast one reaches with the penalty that it
+    chooses.
     """
     backbone, names = load_backbone(shipped(name)), [str(digit) for digit in range(10)]
     differences = []
