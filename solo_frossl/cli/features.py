@@ -1,18 +1,16 @@
 """``solo-frossl features``: the features of a whole dataset, as a file and as a picture."""
 
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import torch
 from lightning.pytorch.cli import LightningArgumentParser
 
 from solo_frossl.cli.errors import ConfigError, one_message
 from solo_frossl.cli.pretrain import quiet
 from solo_frossl.cli.probing import Probing, add_backbone_options, add_device_options, add_zoo_options, prepare
-from solo_frossl.probe import Features, KNNConfig, knn_accuracy, knn_classify, write_features
+from solo_frossl.probe import Features, knn_top1, write_features
 from solo_frossl.report import draw_features
 
 PROGRAM = "solo-frossl features"
@@ -25,10 +23,9 @@ def features(argv: Sequence[str] | None = None) -> int:
         argv: the command line without the program's name; ``sys.argv`` by default.
     """
     quiet()
-    with one_message(PROGRAM), tempfile.TemporaryDirectory() as scratch:
+    with one_message(PROGRAM):
         probing = prepare(
             list(sys.argv[1:] if argv is None else argv),
-            Path(scratch),
             add_arguments=_add_options,
             description="Write the features that a backbone has for a dataset's labelled training images and"
             " validation images, and draw those of the validation images in the plane, coloured by class.",
@@ -80,25 +77,9 @@ def _features(probing: Probing) -> int:
             picture,
             method=options.picture,
             name=f"{probing.backbone.name} on {options.dataset}, k-NN",
-            accuracy=_knn_top1(train, validation, len(names)),
+            accuracy=knn_top1(train, validation, len(names)),
             seed=options.seed_everything,
         )
         written.append(str(picture))
     print(f"Written to {', '.join(written)}")
     return 0
-
-
-def _knn_top1(train: Features, validation: Features, classes: int) -> float | None:
-    """k-NN top-1, percent, by which the picture can be judged; None where it cannot be had."""
-    if not (train.label >= 0).any() or not torch.any(validation.label >= 0):
-        return None
-    config = KNNConfig()
-    scores = knn_classify(
-        validation.features,
-        train.features,
-        train.label,
-        k=config.k,
-        temperature=config.temperature,
-        num_classes=classes,
-    )
-    return float(knn_accuracy(scores, validation.label))

@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,10 +30,9 @@ def knn(argv: Sequence[str] | None = None) -> int:
         argv: the command line without the program's name; ``sys.argv`` by default.
     """
     quiet()
-    with one_message(PROGRAM), tempfile.TemporaryDirectory() as scratch:
+    with one_message(PROGRAM):
         probing = prepare(
             list(sys.argv[1:] if argv is None else argv),
-            Path(scratch),
             add_arguments=_add_options,
             description="Classify the validation images by their nearest training images in the features of a frozen"
             " backbone, for several numbers of neighbours (Wu et al. 2018).",

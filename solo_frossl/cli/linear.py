@@ -1,7 +1,6 @@
 """``main_linear.py``: how good the features of a backbone are, by a linear classifier or by fine-tuning."""
 
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -58,7 +57,7 @@ def linear(argv: Sequence[str] | None = None) -> int:
         argv: the command line without the program's name; ``sys.argv`` by default.
     """
     quiet()
-    with one_message(PROGRAM), tempfile.TemporaryDirectory() as scratch:
+    with one_message(PROGRAM):
         argv = list(sys.argv[1:] if argv is None else argv)
         given, _ = given_options([a for a in argv if a != "--augment"], "protocol", "augment")
         augmented = "--augment" in argv or given.augment or given.protocol == "finetune"
@@ -66,7 +65,6 @@ def linear(argv: Sequence[str] | None = None) -> int:
             argv += ["--data.views", "[{recipe: crop_only}]"]
         probing = prepare(
             argv,
-            Path(scratch),
             add_arguments=_add_options,
             description="Probe a backbone with a linear classifier, or fine-tune it, on the data that it was trained on"
             " unless others are given.",
@@ -166,9 +164,9 @@ def _linear(probing: Probing) -> int:
 
 
 def _probe(
-    probing: Probing, features: tuple[Features, Features], names: list[str], rate: float = 1.0
+    probing: Probing, features: tuple[Features, Features], names: list[str]
 ) -> tuple[LinearConfig | FastLinearConfig, LinearResult]:
-    """A classifier of frozen features; ``rate`` is a factor on the learning rate of sgd."""
+    """A classifier of frozen features, and how it was fitted."""
     options, seed = probing.options, probing.options.seed_everything
     if options.protocol != "sgd":
         fast = replace(options.fast, solver=options.protocol)
@@ -180,7 +178,6 @@ def _probe(
         batches = augmented_batches(
             probing.backbone, loader, probing.data.make_views, probing.device, probing.precision
         )
-    config = replace(config, learning_rate=rate * config.learning_rate)
     return config, linear_probe(*features, names, config, seed=seed, batches=batches)
 
 

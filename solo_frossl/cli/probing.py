@@ -3,6 +3,7 @@
 import argparse
 import re
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -168,7 +169,6 @@ def add_device_options(parser: LightningArgumentParser) -> None:
 
 def prepare(
     argv: Sequence[str],
-    scratch: Path,
     *,
     add_arguments: Callable[[LightningArgumentParser], None],
     description: str,
@@ -181,7 +181,6 @@ def prepare(
 
     Args:
         argv: the command line without the program's name.
-        scratch: a folder for files that are needed for a moment.
         add_arguments: adds the program's options, with those of :func:`add_backbone_options` and
             :func:`add_device_options`.
         description: first paragraph of ``--help``.
@@ -196,20 +195,23 @@ def prepare(
     trained_on = dict(backbone.config or {}) if backbone else {}
     chosen = _chosen_dataset(argv)
     transfer = (chosen or trained_on.get("dataset", DEFAULT_DATASET)) != trained_on.get("dataset")
-    layers: list[str] = []
-    if backbone:
-        base = {} if transfer else {key: trained_on[key] for key in _KEPT if key in trained_on}
-        dataset = DATASETS.get(chosen or str(base.get("dataset", DEFAULT_DATASET)))
-        layers = ["--config", _write(scratch / "data-of-the-backbone.yaml", _with_defaults(base, backbone, dataset))]
-    parsed = build_cli(
-        [*layers, *argv],
-        methods=None,
-        datasets=DATASETS,
-        add_arguments=add_arguments,
-        ignored=(*RUN_KEYS, "knn"),
-        description=description,
-        prog=prog,
-    )
+    with tempfile.TemporaryDirectory() as scratch:
+        layers: list[str] = []
+        if backbone:
+            base = {} if transfer else {key: trained_on[key] for key in _KEPT if key in trained_on}
+            dataset = DATASETS.get(chosen or str(base.get("dataset", DEFAULT_DATASET)))
+            file = Path(scratch) / "data-of-the-backbone.yaml"
+            file.write_text(yaml.safe_dump(_with_defaults(base, backbone, dataset), sort_keys=False), encoding="utf-8")
+            layers = ["--config", str(file)]
+        parsed = build_cli(
+            [*layers, *argv],
+            methods=None,
+            datasets=DATASETS,
+            add_arguments=add_arguments,
+            ignored=(*RUN_KEYS, "knn"),
+            description=description,
+            prog=prog,
+        )
     assert backbone is not None  # --help has ended the program
     try:
         return _set_up(parsed, backbone, transfer)
@@ -361,14 +363,7 @@ def _refuse_training_options(argv: Sequence[str]) -> None:
 
 
 def _chosen_dataset(argv: Sequence[str]) -> str | None:
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    finder.add_argument("--dataset")
-    finder.add_argument("--config", "-c", action="append", default=[])
-    try:
-        given, _ = finder.parse_known_args(list(argv))
-    except argparse.ArgumentError:
-        return None  # build_cli says it
-    return given.dataset or compose(given.config).get("dataset")
+    return given_options(argv, "dataset")[0].dataset
 
 
 def _with_defaults(
@@ -382,11 +377,6 @@ def _with_defaults(
     if backbone.mean and backbone.std and channels == backbone.architecture.channels:
         data |= {"mean": list(backbone.mean), "std": list(backbone.std)}
     return {**base, "data": data} if data else dict(base)
-
-
-def _write(path: Path, values: Mapping[str, Any]) -> str:
-    path.write_text(yaml.safe_dump(dict(values), sort_keys=False), encoding="utf-8")
-    return str(path)
 
 
 def _set_up(parsed: Parsed, backbone: Pretrained, transfer: bool) -> Probing:

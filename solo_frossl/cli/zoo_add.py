@@ -1,7 +1,6 @@
 """``solo-frossl zoo add RUN``: a run's backbone as an entry of the zoo, measured from the file that is written."""
 
 import re
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,13 +26,12 @@ def zoo_add(argv: Sequence[str]) -> int:
         argv: the command line without the program's name, a run first.
     """
     quiet()
-    with one_message(PROGRAM), tempfile.TemporaryDirectory() as scratch:
+    with one_message(PROGRAM):
         run, rest = (argv[0], argv[1:]) if argv and not argv[0].startswith("-") else (None, list(argv))
         if run is None and not {"-h", "--help"}.intersection(argv):
             raise ConfigError(f"{PROGRAM} needs a run first: a run folder, or the name of a run")
         probing = prepare(
             [*([f"--backbone={run}"] if run else []), *rest],
-            Path(scratch),
             add_arguments=_add_options,
             description="Make an entry of the zoo from a run: write its backbone's file, measure that by linear probe"
             " and k-NN on the run's data, write model card and index. The run comes first: zoo add RUN --name NAME.",

@@ -1,6 +1,6 @@
 """What features are worth: k-NN, linear probe, fine-tuning, and the baselines beside them."""
 
-from solo_frossl.probe.baselines import BASELINE_RATES, FeatureQuality, linear_and_knn
+from solo_frossl.probe.baselines import BASELINE_RATES, FeatureQuality, knn_top1, linear_and_knn
 from solo_frossl.probe.fast_linear import (
     FastLinearConfig,
     FastLinearResult,
@@ -56,6 +56,7 @@ __all__ = [
     "knn_accuracy",
     "knn_classify",
     "knn_sweep",
+    "knn_top1",
     "linear_and_knn",
     "linear_probe",
     "read_features",

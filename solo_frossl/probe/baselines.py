@@ -31,6 +31,26 @@ class FeatureQuality(NamedTuple):
     effective_rank: float
 
 
+def knn_top1(train: Features, validation: Features, num_classes: int, knn: KNNConfig = KNNConfig()) -> float:
+    """Top-1 of k-NN, percent: validation images classified by their nearest labelled training images.
+
+    Args:
+        train: clean training features.
+        validation: validation features.
+        num_classes: number of classes C.
+        knn: how neighbours vote.
+    """
+    scores = knn_classify(
+        validation.features,
+        train.features,
+        train.label,
+        k=knn.k,
+        temperature=knn.temperature,
+        num_classes=num_classes,
+    )
+    return float(knn_accuracy(scores, validation.label))
+
+
 def linear_and_knn(
     name: str,
     train: Features,
@@ -59,21 +79,13 @@ def linear_and_knn(
         seed: the run's seed.
         linear_top1: percent, where the linear probe was made already.
     """
-    scores = knn_classify(
-        validation.features,
-        train.features,
-        train.label,
-        k=knn.k,
-        temperature=knn.temperature,
-        num_classes=len(class_names),
-    )
     if linear_top1 is None:
         configs = [replace(linear, learning_rate=rate * linear.learning_rate) for rate in rates]
         linear_top1 = max(linear_probe(train, validation, class_names, config, seed=seed).top1 for config in configs)
     return FeatureQuality(
         name=name,
         linear_top1=linear_top1,
-        knn_top1=float(knn_accuracy(scores, validation.label)),
+        knn_top1=knn_top1(train, validation, len(class_names), knn),
         dimension=train.features.shape[1],
         effective_rank=float(effective_rank(covariance_eigenvalues(validation.features).cpu())),
     )
