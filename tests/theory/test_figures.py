@@ -20,6 +20,7 @@ from solo_frossl.theory.figures import (
 )
 from solo_frossl.theory.figures.figure import at_least, drawing
 from solo_frossl.theory.figures.frossl import effective_start, fig2, kin, noisy_modes
+from solo_frossl.theory.figures.images import two_digits
 from solo_frossl.theory.linear_regime import frossl_growth
 
 
@@ -103,6 +104,15 @@ class TestData:
             Image.new("RGB", (9, 9), colour).save(tmp_path / name / "1.png")
         found = read_two_classes(tmp_path, 0, most=1, least=1)
         torch.testing.assert_close(found.x[:, 0], torch.tensor([0.299, 0.587], dtype=torch.float64))
+
+    def test_two_digits_are_those_asked_for(self):
+        images, labels = two_digits((0, 1), most=50)
+        assert images.shape == (100, 64)
+        assert (float(images.min()), float(images.max())) == (0, 1)
+        assert labels.tolist() == [0] * 50 + [1] * 50
+        assert len(two_digits()[0]) == 357  # there are fewer than 200 of each
+        with pytest.raises(ValueError, match="name two different digits"):
+            two_digits((3, 3))
 
     def test_digits_are_told_apart_by_default(self):
         found = read_two_classes(None, 0, most=200, least=50)
@@ -210,8 +220,6 @@ class TestFroSSL:
         assert modes.cross[0] == pytest.approx(1, rel=1e-9)
 
     def test_every_start_is_what_the_later_ones_have_left(self, images):
-        import torch
-
         w = torch.randn(4, images.x.shape[1], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         start = effective_start((w, w), images.x)
         axes = np.linalg.eigh((images.x.T @ images.x).numpy())[1][:, ::-1][:, :4]

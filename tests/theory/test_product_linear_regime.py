@@ -66,6 +66,13 @@ PRODUCT = {
     ),
     "barlow_twins": (barlow_twins_loss, lambda s: trained_barlow_rate(s, MODES)),
 }
+TIMES = {"frossl": 0.4, "frossl_no_logs": 1.0, "barlow_twins": 4.0}
+"""Until when each is followed."""
+
+
+def predicted(rate, times, start=START):
+    """Eigenvalues by the theory, descending: ``(T, K)``."""
+    return -np.sort(-MODES.first * integrate(rate, start, times).values ** 2, axis=1)
 
 
 def trained(loss, learning_rate, time, weight=None, views=None):
@@ -83,12 +90,11 @@ def trained(loss, learning_rate, time, weight=None, views=None):
 @pytest.mark.parametrize("name", PRODUCT)
 def test_modes_follow_the_theory_the_better_the_smaller_the_steps(name):
     loss, rate = PRODUCT[name]
-    time = {"frossl": 0.4, "frossl_no_logs": 1.0, "barlow_twins": 4.0}[name]
+    time = TIMES[name]
     errors = []
     for steps in (200, 400):
         measured = trained(loss, time / steps, time)
-        s = integrate(rate, START, measured.time).values
-        expected = -np.sort(-MODES.first * s**2, axis=1)
+        expected = predicted(rate, measured.time)
         errors.append(np.abs(measured.values - expected).max())
     assert np.abs(expected[-1] - expected[0]).max() > 0.05  # something was learned
     assert errors[1] < 2e-3
@@ -148,10 +154,9 @@ BROKEN = (
 def test_each_condition_is_needed(name, condition):
     """The equations from what is measured at the start: by how much of what is learned the end is missed."""
     loss, rate = PRODUCT[name]
-    time = {"frossl": 0.4, "barlow_twins": 4.0}[name]
+    time = TIMES[name]
     measured = trained(loss, time / 400, time, broken_weights(condition), broken_views(condition))
-    s = integrate(rate, np.sqrt(measured.values[0] / MODES.first), measured.time).values
-    expected = -np.sort(-MODES.first * s**2, axis=1)
+    expected = predicted(rate, measured.time, np.sqrt(measured.values[0] / MODES.first))
     missed = np.abs(measured.values - expected).max() / np.abs(expected[-1] - expected[0]).max()
     if condition is None:
         assert missed < 0.005
@@ -163,9 +168,9 @@ def test_each_condition_is_needed(name, condition):
 def test_a_network_that_is_not_linear_does_not_follow_it(name):
     """Condition 1."""
     loss, rate = PRODUCT[name]
-    time = {"frossl": 0.4, "barlow_twins": 4.0}[name]
+    time = TIMES[name]
     measured = trained(lambda z1, z2: loss(z1.relu(), z2.relu()), time / 400, time)
-    expected = -np.sort(-MODES.first * integrate(rate, START, measured.time).values ** 2, axis=1)
+    expected = predicted(rate, measured.time)
     assert np.abs(measured.values - expected).max() > 0.1 * np.abs(expected[-1] - expected[0]).max()
 
 
@@ -183,7 +188,7 @@ def test_momentum_is_another_clock_and_weight_decay_another_flow(options, speed)
     found = (covariance_eigenvalues(x1 @ weight.detach().T) * (SAMPLES - 1) / SAMPLES).numpy()
 
     def missed(time):
-        ended = -np.sort(-MODES.first * integrate(rate, START, [0.0, time]).values ** 2, axis=1)
+        ended = predicted(rate, [0.0, time])
         return np.abs(found - ended[-1]).max() / np.abs(ended[-1] - ended[0]).max()
 
     assert missed(0.2) > 0.1
@@ -237,8 +242,7 @@ def test_the_spectrum_that_a_real_run_measures_is_the_theory_s(method, learning_
     fitted.fit(model, datamodule=data)
     measured = read_spectra(tmp_path / "spectrum.bin").embeddings * (SAMPLES - 1) / SAMPLES
     time = np.concatenate([[0], np.cumsum(rates.rates)])[: len(measured)]
-    s = integrate(PRODUCT[method][1], START, time).values
-    expected = -np.sort(-MODES.first * s**2, axis=1)
+    expected = predicted(PRODUCT[method][1], time)
     change = np.abs(expected[-1] - expected[0]).max()
     assert change > 0.02
     assert np.abs(measured - expected).max() < 0.1 * change

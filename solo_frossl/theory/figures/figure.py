@@ -18,6 +18,8 @@ from matplotlib.ticker import MaxNLocator
 
 Progress = Callable[[int], None]
 """Told of steps done: of gradient descent, or of whatever a figure takes time for."""
+TIME = "t = learning rate x step"
+"""Name of the x axis of all that flows."""
 Source = Literal["measured", "points", "gradient descent", "equation", "closed form", "guide"]
 """Where a curve comes from: samples or runs, joined or as points; gradient descent on the weights; the differential
 equation, integrated; the equation's solution; or a line to compare with."""
@@ -241,6 +243,11 @@ def _colour(number: int, count: int) -> tuple[float, ...]:
 def at_least(value: float, digits: int = 4) -> str:
     """The number rounded down, so that what is said to be above it is: a cosine of 0.99996 is not above 1.0000."""
     return f"{math.floor(value * 10**digits) / 10**digits:.{digits}f}"
+
+
+def descending(values: np.ndarray) -> np.ndarray:
+    """Each row ``(T, K)`` sorted, the largest first: which eigenvalue is the largest may change in time."""
+    return -np.sort(-values, axis=1)
 
 
 def modes(name: str, source: Source, time: Sequence[float] | np.ndarray, values: np.ndarray) -> list[Curve]:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from solo_frossl.seeding import generator
-from solo_frossl.theory.figures.figure import Curve, Panel, Progress, TheoryFigure, modes
+from solo_frossl.theory.figures.figure import TIME, Curve, Panel, Progress, TheoryFigure, descending, modes
 from solo_frossl.theory.figures.images import Images
 from solo_frossl.theory.flow import Trajectory, descend, integrate
 from solo_frossl.theory.linear_regime import (
@@ -78,7 +78,7 @@ def fig2(images: Images, seed: int, progress: Progress) -> TheoryFigure:
             (
                 Panel(
                     name,
-                    "t = learning rate x step",
+                    TIME,
                     "loss",
                     (
                         Curve("loss", "gradient descent", seen.time, seen.values[:, 0]),
@@ -88,17 +88,17 @@ def fig2(images: Images, seed: int, progress: Progress) -> TheoryFigure:
                 ),
                 Panel(
                     f"{name}, view 1",
-                    "t = learning rate x step",
+                    TIME,
                     "eigenvalues of the covariance",
                     (
                         *modes("eigenvalue", "gradient descent", seen.time, seen.values[:, 1:]),
-                        *modes("eigenvalue", "equation", time, _descending(variance * s**2)),
-                        *modes("eigenvalue", "closed form", time, _descending(variance * closed)),
+                        *modes("eigenvalue", "equation", time, descending(variance * s**2)),
+                        *modes("eigenvalue", "closed form", time, descending(variance * closed)),
                     ),
                 ),
             )
         )
-        ends[name] = Trajectory(seen.time, seen.values[:, 1:]), _descending(variance * closed), time
+        ends[name] = Trajectory(seen.time, seen.values[:, 1:]), descending(variance * closed), time
     measured = {name: _time_to_rise(seen.time, seen.values) for name, (seen, _, _) in ends.items()}
     predicted = {name: _time_to_rise(time, closed) for name, (_, closed, time) in ends.items()}
     return TheoryFigure(
@@ -152,10 +152,6 @@ def _loss_of_modes(name: str, y: np.ndarray, expected: Modes) -> np.ndarray:
     if name == "FroSSL":
         return mode_loss(np.sqrt(y), np.sqrt(y), expected.rho).sum(1)
     return ((expected.rho * y - 1) ** 2).sum(1)
-
-
-def _descending(values: np.ndarray) -> np.ndarray:
-    return -np.sort(-values, axis=1)
 
 
 def _time_to_rise(time: np.ndarray, eigenvalues: np.ndarray) -> float:
@@ -356,7 +352,7 @@ def kin(images: Images | None, seed: int, progress: Progress) -> TheoryFigure:
         panels.append(
             Panel(
                 name,
-                "t = learning rate x step",
+                TIME,
                 "eigenvalue of the covariance",
                 (
                     *modes("mode", "gradient descent", seen.time, seen.values),

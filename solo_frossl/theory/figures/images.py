@@ -1,5 +1,6 @@
 """Real images for the figures, as rows of numbers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,11 +80,7 @@ def read_two_classes(data: Path | None, seed: int, *, most: int, least: int) -> 
         ValueError: there are no two classes of so many images, or an image cannot be read.
     """
     if data is None:
-        digits = load_digits()
-        chosen = [np.flatnonzero(digits.target == c)[:most] for c in DIGITS]
-        x, classes = torch.from_numpy(digits.data[np.concatenate(chosen)] / 16), tuple(map(str, DIGITS))
-        label = torch.repeat_interleave(torch.arange(2), torch.tensor([len(c) for c in chosen]))
-        return Images(x, label, "digits, 8 x 8", classes)
+        return Images(*two_digits(most=most), "digits, 8 x 8", tuple(map(str, DIGITS)))
     source, members = _source(data), {}
     for position in range(len(source)):
         parts = Path(source.path(position)).relative_to(source.folder).parts
@@ -104,8 +101,32 @@ def read_two_classes(data: Path | None, seed: int, *, most: int, least: int) -> 
     grey = (pixels * torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)[:, None, None]).sum(1).flatten(1)
     if bool((grey == grey[0]).all()):
         raise ValueError(f"all images in {data} are the same: there is nothing to learn")
-    label = torch.repeat_interleave(torch.arange(2), torch.tensor([len(c) for c in chosen]))
-    return Images(grey, label, f"{data.name}, {GREY_SIDE} x {GREY_SIDE} grey", tuple(classes))
+    return Images(grey, _labels(chosen), f"{data.name}, {GREY_SIDE} x {GREY_SIDE} grey", tuple(classes))
+
+
+def two_digits(classes: tuple[int, int] = DIGITS, *, most: int = 200) -> tuple[Tensor, Tensor]:
+    """Images of two of scikit-learn's digits; there are about 180 of each.
+
+    Args:
+        classes: which two.
+        most: images of a class.
+
+    Returns:
+        Images ``(N, 64)`` float64 in [0, 1] and labels ``(N,)``, 0 and 1.
+
+    Raises:
+        ValueError: these are not two different digits.
+    """
+    digits = load_digits()
+    chosen = [torch.from_numpy(digits.data[digits.target == c][:most] / 16) for c in classes]
+    if len(set(classes)) != 2 or not all(map(len, chosen)):
+        raise ValueError(f"classes are {classes}: name two different digits")
+    return torch.cat(chosen), _labels(chosen)
+
+
+def _labels(classes: Sequence[Tensor]) -> Tensor:
+    """``(N,)`` 0 for what is of the first class, 1 for what is of the second."""
+    return torch.repeat_interleave(torch.arange(2), torch.tensor([len(c) for c in classes]))
 
 
 def _source(data: Path) -> "FileSource":

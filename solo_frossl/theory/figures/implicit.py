@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from solo_frossl.seeding import generator
-from solo_frossl.theory.figures.figure import Curve, Panel, Progress, TheoryFigure, at_least, modes
+from solo_frossl.theory.figures.figure import TIME, Curve, Panel, Progress, TheoryFigure, at_least, descending, modes
 from solo_frossl.theory.figures.images import Images
-from solo_frossl.theory.flow import Trajectory, descend, integrate
+from solo_frossl.theory.flow import descend, integrate
 from solo_frossl.theory.siamese import (
     LOSSES,
     Siamese,
@@ -31,7 +31,6 @@ SHOWN, TWO = 20, (1.2, 0.15)
 DECAY = 0.01
 """Weight decay of Fig. 4."""
 EIGENVALUES = r"eigenvalues of $W W^\top$"
-TIME = "t = learning rate x step"
 TITLES = {
     "plain": "as it is",
     "iso": "IsoLoss",
@@ -57,12 +56,18 @@ def _start(seed: int) -> torch.Tensor:
     return random / 6
 
 
-def _representations(siamese: Siamese, seed: int, progress: Progress, *, relu: bool = False) -> Panel:
-    """Outputs of ten inputs in a network of two: where they go under this loss."""
-    random = generator(seed, "theory")
+def _directions(random: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Singular vectors of a network of two outputs: ``(2, 2)`` and ``(N, 2)`` orthonormal columns."""
     outputs, vectors = (
         torch.linalg.qr(torch.randn(n, 2, generator=random, dtype=torch.float64))[0] for n in (2, INPUTS)
     )
+    return outputs, vectors
+
+
+def _representations(siamese: Siamese, seed: int, progress: Progress, *, relu: bool = False) -> Panel:
+    """Outputs of ten inputs in a network of two: where they go under this loss."""
+    random = generator(seed, "theory")
+    outputs, vectors = _directions(random)
     x = torch.randn(SHOWN, INPUTS, generator=random, dtype=torch.float64)
     w, first = mode_weights(TWO, outputs=outputs, vectors=vectors), np.array(TWO)
 
@@ -77,8 +82,8 @@ def _representations(siamese: Siamese, seed: int, progress: Progress, *, relu: b
         until = min(until, 12.0)  # of two neurons with a ReLU one dies soon
     loss = partial(expected_loss, siamese=siamese)
     if relu:
-        views = draw_views(1000, INPUTS, siamese.sigma, random)
-        loss = partial(_loss_on, views=views, siamese=siamese)
+        view1, view2 = draw_views(1000, INPUTS, siamese.sigma, random)
+        loss = partial(sample_loss, view1=view1, view2=view2, siamese=siamese, relu=True)
     seen = descend(
         loss, [w], learning_rate=until / steps, steps=steps, observe=embedded, every=2, progress=progress
     ).values
@@ -90,10 +95,6 @@ def _representations(siamese: Siamese, seed: int, progress: Progress, *, relu: b
         curves += [Curve(f"input {k + 1}", "equation", *solved[:, k].T) for k in range(SHOWN)]
     curves += [Curve(f"input {k + 1}", "points", *seen[-2:, k].T) for k in range(SHOWN)]
     return Panel(f"{_title(siamese)}, M=2", "$z_1$", "$z_2$", tuple(curves), named=False, square=True)
-
-
-def _loss_on(w: torch.Tensor, views: tuple[torch.Tensor, torch.Tensor], siamese: Siamese) -> torch.Tensor:
-    return sample_loss(w, *views, siamese, relu=True)
 
 
 def _title(siamese: Siamese) -> str:
@@ -129,14 +130,14 @@ def fig2(images: Images | None, seed: int, progress: Progress) -> TheoryFigure:
             progress=progress,
         )
         first = eigenvalues(w).numpy()
-        solved = integrate(lambda s, siamese=siamese: rate(s, siamese), first, seen.time)
+        solved = descending(integrate(partial(rate, siamese=siamese), first, seen.time).values)
         curves = [
             *modes("eigenvalue", "gradient descent", seen.time, seen.values),
-            *modes("eigenvalue", "equation", solved.time, curves_of(solved)),
+            *modes("eigenvalue", "equation", seen.time, solved),
         ]
         if siamese.similarity == "euclidean" and siamese.variant != "no_stop_gradient":
             curves += modes("eigenvalue", "closed form", seen.time, solution(seen.time, first, siamese))
-        apart[key] = float(np.abs(seen.values - curves_of(solved)).max())
+        apart[key] = float(np.abs(seen.values - solved).max())
         last[key] = seen.values[-1]
         panels.append(Panel(f"{_title(siamese)}, M={OUTPUTS}", TIME, EIGENVALUES, tuple(curves)))
     gone = last["cosine", "no_stop_gradient"]
@@ -155,11 +156,6 @@ def fig2(images: Images | None, seed: int, progress: Progress) -> TheoryFigure:
         " lambda^2), Eq. 13 prints no updates where both views are noisy.",
         columns=4,
     )
-
-
-def curves_of(trajectory: Trajectory) -> np.ndarray:
-    """Its values, descending at each time."""
-    return -np.sort(-trajectory.values, axis=1)
 
 
 def fig4(images: Images | None, seed: int, progress: Progress) -> TheoryFigure:
@@ -204,14 +200,11 @@ def fig4(images: Images | None, seed: int, progress: Progress) -> TheoryFigure:
 def fig5(images: Images | None, seed: int, progress: Progress) -> TheoryFigure:
     """Two neurons from three starts."""
     starts = np.array([[2.0, 0.1], [0.5, 0.3], [0.2, 1.5]])
-    random = generator(seed, "theory")
-    outputs, vectors = (
-        torch.linalg.qr(torch.randn(n, 2, generator=random, dtype=torch.float64))[0] for n in (2, INPUTS)
-    )
+    outputs, vectors = _directions(generator(seed, "theory"))
     panels, ends = [], {}
     for siamese, until in ((Siamese("euclidean"), 15.0), (Siamese("cosine"), 12.0)):
         seen = descend(
-            lambda w, siamese=siamese: expected_loss(w, siamese),
+            partial(expected_loss, siamese=siamese),
             [mode_weights(starts, outputs=outputs, vectors=vectors)],
             learning_rate=until / STEPS,
             steps=STEPS,
@@ -219,7 +212,7 @@ def fig5(images: Images | None, seed: int, progress: Progress) -> TheoryFigure:
             every=3,
             progress=progress,
         )
-        solved = integrate(lambda s, siamese=siamese: rate(s, siamese), starts, seen.time)
+        solved = integrate(partial(rate, siamese=siamese), starts, seen.time)
         curves = []
         for start, (name, values) in enumerate(zip("abc", starts, strict=True)):
             for mode in range(2):

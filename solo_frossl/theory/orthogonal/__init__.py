@@ -19,8 +19,10 @@ from solo_frossl.theory.orthogonal.collapse import (
 )
 from solo_frossl.theory.orthogonal.flows import (
     GRASSMANN,
+    PRINTED_EQ_11,
     FixedPoint,
     Flow,
+    euler,
     evolve,
     fixed_points,
     limit,
@@ -35,6 +37,7 @@ from solo_frossl.theory.orthogonal.flows import (
 from solo_frossl.theory.orthogonal.nonlinear import (
     Difference,
     expected_relative_difference,
+    expected_relative_difference_over,
     loglog_slope,
     output_difference,
 )
@@ -71,6 +74,7 @@ from solo_frossl.theory.orthogonal.problem import (
 __all__ = [
     "ACTIVATIONS",
     "GRASSMANN",
+    "PRINTED_EQ_11",
     "Activation",
     "Difference",
     "FixedPoint",
@@ -79,9 +83,11 @@ __all__ = [
     "TraceMatrix",
     "best_layers",
     "draw_pairs",
+    "euler",
     "evolve",
     "expected_gradient_products",
     "expected_relative_difference",
+    "expected_relative_difference_over",
     "fixed_points",
     "frobenius_best_layers",
     "frobenius_least_loss",

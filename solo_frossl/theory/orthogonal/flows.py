@@ -26,6 +26,8 @@ class Flow(NamedTuple):
 
 GRASSMANN = Flow(4.0, 2.0, 2.0)
 """Eq. 8, q' = -2 [2 Lambda q - Lambda q q^T q - q q^T Lambda q], for any depth."""
+PRINTED_EQ_11 = Flow(2.0, 1.0, 1.0)
+"""What Eq. 11 is as printed, without the factor 2 of Eq. 8: half as fast."""
 
 
 def projected_flow(depth: int = 2) -> Flow:
@@ -44,7 +46,7 @@ def projected_flow(depth: int = 2) -> Flow:
 
 
 def trace_rate(q: np.ndarray, eigenvalues: np.ndarray, flow: Flow = GRASSMANN) -> np.ndarray:
-    """The flow of q (Theorem 2, Eq. 8; for z = 1 Eq. 9). Eq. 11, its Euler step, prints the factor 2 away.
+    """The flow of q (Theorem 2, Eq. 8; for z = 1 Eq. 9). Eq. 11, its :func:`euler` step, prints the factor 2 away.
 
     With B = q^T Lambda q and D = I - q^T q, D' = linear (B D + D B). So the ranks of D and q are conserved, a singular
     value below 1 never reaches it, one that is 1 stays so, and d/dt ln det D = 2 linear Tr(q^T Lambda q).
@@ -102,6 +104,34 @@ def evolve(
     start = checked_outputs(start, eigenvalues)
     eigenvalues = np.asarray(eigenvalues, dtype=np.float64)
     return integrate(lambda q: trace_rate(q, eigenvalues, flow), start, times)
+
+
+def euler(
+    start: np.ndarray,
+    eigenvalues: np.ndarray,
+    *,
+    learning_rate: float,
+    steps: int,
+    every: int = 1,
+    flow: Flow = GRASSMANN,
+) -> Trajectory:
+    """The flow of q by Euler's scheme, q + learning_rate q' (Eq. 11), seen as ``descend`` sees gradient descent.
+
+    Args:
+        start: ``(..., d, z)`` q at time 0.
+        eigenvalues: ``(d,)`` of C.
+        learning_rate: the step in time.
+        steps: 0 or more.
+        every: steps between two values that are kept; the last one is.
+        flow: which one; :data:`PRINTED_EQ_11` for what the paper prints.
+    """
+    q, times, seen = start, [], []
+    for step in range(steps + 1):
+        if step % every == 0 or step == steps:
+            times.append(learning_rate * step)
+            seen.append(q)
+        q = q + learning_rate * trace_rate(q, eigenvalues, flow)
+    return Trajectory(np.array(times), np.stack(seen))
 
 
 def trace_of(q: np.ndarray, eigenvalues: np.ndarray) -> np.ndarray:

@@ -66,6 +66,18 @@ def expected_relative_difference(activation: Activation, norm: float, width: int
     return float(np.sqrt(weights @ squared / weights.sum()) / (norm / width**0.5))
 
 
+def expected_relative_difference_over(norms: np.ndarray, activation: Activation, width: int) -> float:
+    """:func:`expected_relative_difference` of several samples together: both outputs grow with the sample's norm.
+
+    Args:
+        norms: ``(N,)`` ||x||, above 0.
+        activation: phi, of one entry at a time.
+        width: h.
+    """
+    differences = [norm * expected_relative_difference(activation, norm, width) for norm in norms]
+    return float(np.sqrt(np.square(differences).mean() / np.square(norms).mean()))
+
+
 def loglog_slope(widths: Sequence[float] | np.ndarray, values: Sequence[float] | np.ndarray) -> float:
     """Slope of the straight line through ln values over ln widths.
 

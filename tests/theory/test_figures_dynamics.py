@@ -1,26 +1,21 @@
-"""The figures' numbers show what the figures claim."""
+"""The numbers of the figures of orthogonal networks show what the figures claim."""
 
 import numpy as np
 import pytest
 import torch
 
-from solo_frossl.theory.orthogonal_figures import (
-    figure1,
-    figure2,
-    figure3,
-    figure4,
-    figure5,
-    figure6,
-    half_moons,
-    step_times,
-    two_digits,
-)
+from solo_frossl.theory.figures.dynamics.collapse import collapse
+from solo_frossl.theory.figures.dynamics.downstream import downstream, step_times
+from solo_frossl.theory.figures.dynamics.flows import descent_by_depth, descent_by_width, projections
+from solo_frossl.theory.figures.dynamics.moons import half_moons
+from solo_frossl.theory.figures.dynamics.width import width_difference
+from solo_frossl.theory.figures.images import two_digits
 
 
-def computed(figure, in_all, /, **options):
+def computed(figure, in_all, /, *images, **options):
     """The figure; on the way, that it tells of all its steps."""
     told = []
-    result = figure(progress=told.append, **options)
+    result = figure(*images, progress=told.append, **options)
     assert sum(told) == in_all
     return result
 
@@ -40,18 +35,8 @@ def test_half_moons_lie_in_two_planes():
     assert float((noisy - points).var()) == pytest.approx(0.01, rel=0.2)
 
 
-def test_two_digits_are_those_asked_for():
-    images, labels = two_digits((0, 1), most=50)
-    assert images.shape == (100, 64)
-    assert (float(images.min()), float(images.max())) == (0, 1)
-    assert labels.tolist() == [0] * 50 + [1] * 50
-    assert len(two_digits()[0]) == 357  # there are fewer than 200 of each
-    with pytest.raises(ValueError, match="name two different digits"):
-        two_digits((3, 3))
-
-
 def test_fig_1_collapses_without_a_constraint_only():
-    figure = computed(figure1, 30 + 2 * 100, samples=24, width=8, initialisations=10, constrained_steps=100)
+    figure = computed(collapse, 30 + 2 * 100, samples=24, width=8, initialisations=10, constrained_steps=100)
     assert figure.loss["unconstrained"][:, -1].max() < -100
     assert (np.diff(figure.loss["unconstrained"][:, :10]) < 0).all()
     assert figure.flatness["unconstrained"][:, -1].max() < 0.05
@@ -65,11 +50,11 @@ def test_fig_1_collapses_without_a_constraint_only():
         spread = np.linalg.svd(u - u.mean(0), compute_uv=False)
         if name != "start":
             assert spread[1] / spread[0] == pytest.approx(figure.flatness[name][0, -1], rel=1e-9)
-            assert figure.loss[name].shape == (10, len(figure.time[name]))
+            assert figure.loss[name].shape == (10, len(figure.step[name]))
 
 
 def test_fig_2_only_smooth_activations_come_nearer_with_width():
-    figure = computed(figure2, 3 * 3 * 20, widths=(16, 64, 256), samples=12, initialisations=24, steps=20)
+    figure = computed(width_difference, 3 * 3 * 20, widths=(16, 64, 256), samples=12, initialisations=24, steps=20)
     assert figure.absolute["tanh"].shape == (3, len(figure.time))
     for column in (0, -1):
         tanh = figure.relative["tanh"][:, column]
@@ -82,7 +67,7 @@ def test_fig_2_only_smooth_activations_come_nearer_with_width():
 
 
 def test_fig_3_descent_follows_its_own_equation():
-    figure = computed(figure3, 2 * 2 * 300, widths=(8, 60), starts=3, samples=30, steps=300)
+    figure = computed(descent_by_width, 2 * 2 * 300, widths=(8, 60), starts=3, samples=30, steps=300)
 
     def apart(a, b):
         return np.abs(figure.outputs[a] - figure.outputs[b]).max()
@@ -98,7 +83,7 @@ def test_fig_3_descent_follows_its_own_equation():
 
 
 def test_fig_4_spans_the_least_eigenvectors_and_three_outputs_show_nothing():
-    figure = computed(figure4, 3 * 2 * 100, width=20, starts=2, samples=30, steps=100, learning_rate=0.1)
+    figure = computed(projections, 3 * 2 * 100, width=20, starts=2, samples=30, steps=100, learning_rate=0.1)
     assert figure.norms["tanh network"].shape == (3, 101, 2, 3)
     for name in figure.norms:
         np.testing.assert_allclose(figure.norms[name][2], 1)
@@ -110,7 +95,7 @@ def test_fig_4_spans_the_least_eigenvectors_and_three_outputs_show_nothing():
 
 
 def test_fig_5_the_equation_serves_as_well_as_the_network():
-    figure = computed(figure5, 2 * 100, widths=(70,), starts=2, steps=100)
+    figure = computed(downstream, 2 * 100, *two_digits(), widths=(70,), starts=2, steps=100)
     means = {name: values.mean() for name, values in figure.accuracy.items()}
     assert figure.accuracy["Eq. 8"].shape == (1, 2)
     for name in ("tanh network", "linear network", "Eq. 8", "projected flow"):
@@ -123,12 +108,12 @@ def test_fig_5_the_equation_serves_as_well_as_the_network():
 
 def test_fig_5_takes_other_images():
     images, labels = two_digits((0, 1), most=20)
-    figure = figure5(images[:, :32], labels, widths=(34,), starts=1, steps=20)
+    figure = downstream(images[:, :32], labels, widths=(34,), starts=1, steps=20)
     assert figure.held_out == 20
     with pytest.raises(ValueError, match="of two classes, got"):
-        figure5(images, torch.zeros(len(images)))
+        downstream(images, torch.zeros(len(images)))
     with pytest.raises(ValueError, match="width is 10: "):
-        figure5(images, labels, widths=(10,))
+        downstream(images, labels, widths=(10,))
 
 
 def test_fig_5s_step_times_have_a_number_for_each_width():
@@ -139,7 +124,7 @@ def test_fig_5s_step_times_have_a_number_for_each_width():
 
 
 def test_fig_6_depth_matters_to_the_projection_and_not_to_eq_8():
-    figure = computed(figure6, 3 * 3 * 120, width=8, starts=2, samples=20, steps=120, learning_rate=0.025)
+    figure = computed(descent_by_depth, 3 * 3 * 120, width=8, starts=2, samples=20, steps=120, learning_rate=0.025)
     assert figure.outputs["tanh network"].shape == (121, 3, 2, 3, 1)
     grassmann = figure.outputs["Grassmann descent"]
     np.testing.assert_allclose(grassmann, np.broadcast_to(grassmann[:, :1], grassmann.shape), atol=1e-9)

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from orthogonal_networks import MIXED, SPECTRA, descent, product_loss, random, rotated, some_pairs
 
 from solo_frossl.theory.flow import descend, integrate
 from solo_frossl.theory.orthogonal import (
@@ -20,11 +21,7 @@ from solo_frossl.theory.orthogonal import (
     unconstrained,
 )
 
-PAIRS, OTHERS, INPUTS, OUTPUTS = 4, 3, 2, 3
-
-
-def random(seed=0):
-    return torch.Generator().manual_seed(seed)
+PAIRS, OTHERS, INPUTS, OUTPUTS, SEEDS = 4, 3, 2, 3, 2
 
 
 def points(contrastive=True, seed=0):
@@ -179,3 +176,45 @@ class TestProposition1:
         given = {"start": np.ones((15, 2)), "kernel": np.eye(15), "pairs": PAIRS, "times": [0.0, 1.0], **change}
         with pytest.raises(ValueError, match=message):
             kernel_unconstrained(**given)
+
+
+class TestLinear:
+    """Proposition 1 of one linear layer."""
+
+    def test_unconstrained_layers_follow_the_closed_form(self):
+        trace = rotated(MIXED)
+        theta = torch.randn(SEEDS, 2, len(MIXED), generator=random(), dtype=torch.float64)
+        errors = []
+        for learning_rate in (4e-3, 2e-3):
+            seen = descent(trace, [theta], None, learning_rate, 1.0, parts=5, loss=product_loss, observe=lambda w: w)
+            closed = unconstrained(theta, trace, seen.time).values
+            errors.append(np.abs(seen.values - closed).max() / np.abs(closed).max())
+        assert errors[1] < 0.01
+        assert errors[0] / errors[1] == pytest.approx(2, rel=0.05)
+
+    def test_the_paper_states_it_by_samples(self):
+        """Proposition 1's equation of u(x), for x any input."""
+        pairs = some_pairs()
+        theta = torch.randn(2, 4, generator=random(), dtype=torch.float64)
+        x = torch.randn(4, generator=random(1), dtype=torch.float64)
+        a, p, n = pairs
+        printed = (x @ a.T) @ ((p - n) @ theta.T) + ((p - n) @ x) @ (a @ theta.T)
+        step = 1e-6
+        ahead = unconstrained(theta, pairs.trace_matrix, [0.0, step]).values @ x.numpy()
+        np.testing.assert_allclose((ahead[1] - ahead[0]) / step, printed, rtol=1e-3)
+
+    @pytest.mark.parametrize("eigenvalues", SPECTRA.values(), ids=SPECTRA)
+    def test_it_comes_to_rank_one_and_has_no_bound(self, eigenvalues):
+        trace = rotated(eigenvalues)
+        theta = torch.randn(3, 4, generator=random(), dtype=torch.float64)
+        times = np.array([0.0, 14.0, 15.0])
+        values = unconstrained(theta, trace, times).values
+        np.testing.assert_allclose(values[0], theta, atol=1e-12)
+        singular = np.linalg.svd(values)[1]
+        ratio = singular[:, 1] / singular[:, 0]
+        assert ratio[2] < 0.05 * ratio[0]
+        assert np.log(ratio[1] / ratio[2]) == pytest.approx(2 * (eigenvalues[1] - eigenvalues[0]), rel=0.05)
+        assert np.log(singular[2, 0] / singular[1, 0]) == pytest.approx(-2 * eigenvalues[0], rel=0.05)
+        first = theta @ torch.outer(trace.vectors[:, 0], trace.vectors[:, 0])
+        direction = values[2] / np.linalg.norm(values[2])
+        np.testing.assert_allclose(direction, first / first.norm(), atol=0.02)
