@@ -171,7 +171,7 @@ def _probe(
     if options.protocol != "sgd":
         fast = replace(options.fast, solver=options.protocol)
         return fast, fast_linear_probe(*features, names, fast, seed=seed)
-    config, batches = options.linear, None
+    config, batches = options.linear.sized(len(features[0].labelled().label)), None
     if options.augment:
         loader = probing.data.shuffled_labelled_dataloader()
         config = replace(config, batch_size=loader.sampler.batch_size)

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,12 @@ from solo_frossl.seeding import generator
 
 EpochBatches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
 """From the epoch, from 0, to its batches: features ``(B, F)`` and labels ``(B,)``."""
+BATCH_SIZE = 256
+"""Images per step, and those that the learning rate is given for."""
+SMALL_BATCH_SIZE = 32
+"""Images per step where there are so few that an epoch would have less than ``LEAST_STEPS`` steps."""
+LEAST_STEPS = 16
+"""See ``SMALL_BATCH_SIZE``."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,9 @@ class LinearConfig:
 
     Args:
         epochs: passes over the training images.
-        batch_size: images per step.
+        batch_size: images per step; none given: 256, or 32 below 4,096 training images. With 256 of them an epoch of so
+            few has less than 16 steps, each at a rate that overshoots along the largest features, and the probe ends
+            up to a point below the optimum.
         optimizer: ``sgd`` or ``adam``.
         learning_rate: peak learning rate per 256 images of the batch.
         momentum: momentum of ``sgd``.
@@ -45,7 +53,7 @@ class LinearConfig:
     """
 
     epochs: int = 100
-    batch_size: int = 256
+    batch_size: int | None = None
     optimizer: Literal["sgd", "adam"] = "sgd"
     learning_rate: float = 0.3
     momentum: float = 0.9
@@ -55,22 +63,32 @@ class LinearConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "learning_rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"linear.{name} is {getattr(self, name)}: it must be above 0")
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"linear.{name} is {value}: it must be above 0")
         if self.optimizer not in ("sgd", "adam"):
             raise ValueError(f"linear.optimizer is {self.optimizer!r}: it must be sgd or adam")
         if not all(0 < fraction < 1 for fraction in self.decay_at):
             raise ValueError(f"linear.decay_at is {self.decay_at}: these are fractions of the run, between 0 and 1")
 
+    def sized(self, num_train: int) -> "LinearConfig":
+        """With a batch size, that for so many labelled training images where none was given.
+
+        >>> [LinearConfig().sized(n).batch_size for n in (1438, 4095, 4096, 50000)]
+        [32, 32, 256, 256]
+        """
+        usual = BATCH_SIZE if num_train >= LEAST_STEPS * BATCH_SIZE else SMALL_BATCH_SIZE
+        return replace(self, batch_size=self.batch_size or usual)
+
     def rate(self, epoch: int) -> float:
-        """The learning rate in an epoch, from 0.
+        """The learning rate in an epoch, from 0; for batches of 256 where the size is not given.
 
         >>> [round(LinearConfig().rate(epoch), 6) for epoch in (0, 59, 60, 79, 80, 99)]
         [0.3, 0.3, 0.03, 0.03, 0.003, 0.003]
         """
         milestones = sorted({round(fraction * self.epochs) for fraction in self.decay_at})
         schedule = ScheduleConfig(name="step", warmup_epochs=0, milestones=milestones, gamma=self.decay_factor)
-        peak = self.learning_rate * self.batch_size / 256
+        peak = self.learning_rate * (self.batch_size or BATCH_SIZE) / BATCH_SIZE
         return learning_rate(schedule, peak, epoch, steps_per_epoch=1, total_steps=self.epochs)
 
 
@@ -132,7 +150,7 @@ def fit_linear(
     The objective is convex, so training starts from zero.
 
     Args:
-        batches: training batches by epoch.
+        batches: training batches by epoch, of ``config.batch_size`` (256 where not given), to which the rate belongs.
         num_features: F.
         num_classes: number of classes C.
         config: optimiser, schedule and epochs.
@@ -273,7 +291,7 @@ def linear_probe(
         class_names: the classes.
         config: optimiser, schedule and epochs.
         seed: the run's seed; the result is a function of it.
-        batches: what to train on instead of ``train``, in batches of ``config.batch_size``; see
+        batches: what to train on instead of ``train``, in batches of ``config.batch_size`` (256 where not given); see
             :func:`augmented_batches`.
 
     Raises:
@@ -281,7 +299,9 @@ def linear_probe(
     """
     if not (train.label >= 0).any():
         raise ValueError("the linear probe needs labelled training images, and there are none")
-    batches = batches or shuffled_batches(train, config.batch_size, seed)
+    if batches is None:
+        config = config.sized(int((train.label >= 0).sum()))
+        batches = shuffled_batches(train, config.batch_size, seed)
     classifier = fit_linear(batches, train.features.shape[1], len(class_names), config, train.features.device)
     return evaluate_linear(classifier, train, validation, class_names)
 

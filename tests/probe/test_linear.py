@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -85,6 +86,22 @@ def test_the_seed_decides_everything():
         weights.append(fit_linear(shuffled_batches(train, 32, seed), 12, 7, config, "cpu").weight)
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize(("images", "batch_size"), [(4095, 32), (4096, 256)])
+def test_the_batch_size_of_few_images(images, batch_size):
+    """Counted in labelled images; the first epoch alone, so that the rate is that of the batch size as well."""
+    centre, g = torch.arange(3).repeat(2000)[:images], torch.Generator().manual_seed(0)
+    train = Features(torch.randn(images, 4, generator=g), centre, torch.arange(images))
+    more = Features(*(torch.cat([part, part[:99]]) for part in train))
+    more.label[images:] = -1
+    usual, given = LinearConfig(epochs=1, decay_at=()), LinearConfig(epochs=1, decay_at=(), batch_size=batch_size)
+    expected = fit_linear(shuffled_batches(train, batch_size, 0), 4, 3, given, "cpu")
+    expected = evaluate_linear(expected, train, train, ["a", "b", "c"])
+    assert linear_probe(train, train, ["a", "b", "c"], usual) == expected
+    assert linear_probe(more, train, ["a", "b", "c"], usual) == expected
+    other = replace(usual, batch_size=288 - batch_size)
+    assert linear_probe(train, train, ["a", "b", "c"], other) != expected
 
 
 def test_an_epoch_has_every_labelled_row_once():
@@ -191,6 +208,7 @@ def test_says_what_is_wrong():
     ("values", "named"),
     [
         ({"epochs": 0}, "linear.epochs"),
+        ({"batch_size": 0}, "linear.batch_size"),
         ({"learning_rate": -1.0}, "linear.learning"),
         ({"decay_at": (60,)}, "fractions"),
         ({"optimizer": "lars"}, "linear.optimizer"),
