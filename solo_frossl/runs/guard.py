@@ -40,7 +40,7 @@ class NonFiniteGuard(Callback):
     ) -> None:
         """Look at the step before, then note this one."""
         terms: dict[str, Tensor] = outputs["terms"]
-        where = f"epoch {trainer.current_epoch}, batch {batch_idx} (step {trainer.global_step})"
+        where = f"epoch {trainer.current_epoch + 1}, batch {batch_idx + 1} (step {trainer.global_step})"
         values = torch.stack([value.detach().float() for value in terms.values()])
         if values.is_cuda:
             self.check(trainer)
@@ -93,7 +93,7 @@ def assert_finite_weights(trainer: Trainer, module: LightningModule) -> None:
         return
     name = next(n for n, p in module.named_parameters() if not bool(p.detach().isfinite().all()))
     raise NonFiniteError(
-        f"the weight {name} is not finite after step {trainer.global_step} (epoch {trainer.current_epoch}):"
+        f"the weight {name} is not finite after step {trainer.global_step} (epoch {trainer.current_epoch + 1}):"
         " no checkpoint was written over the last good one. Lower the learning rate or warm up longer."
     )
 

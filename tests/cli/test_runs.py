@@ -335,7 +335,7 @@ def test_a_diverging_run_says_where_and_keeps_the_last_good_checkpoint(tmp_path,
     error = capsys.readouterr().err
     assert code == 1
     assert "train/" in error
-    assert "is not finite at epoch 0, batch " in error
+    assert "is not finite at epoch 1, batch " in error
     assert "No checkpoint was written yet" in error
     assert "Traceback" not in error
     status = read_status(RunFolder(tmp_path / "r"))

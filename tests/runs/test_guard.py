@@ -29,7 +29,7 @@ def test_the_error_names_term_place_values_and_checkpoint(tmp_path, value):
     guard = NonFiniteGuard(last_checkpoint=last)
     with pytest.raises(NonFiniteError) as error:
         guard.on_train_batch_end(TRAINER, None, outputs(loss=value, variance=value, invariance=2.0), None, 5)
-    for text in ("train/variance", "epoch 3, batch 5 (step 41)", "invariance 2", str(last), "learning rate"):
+    for text in ("train/variance", "epoch 4, batch 6 (step 41)", "invariance 2", str(last), "learning rate"):
         assert text in str(error.value), text
 
 
@@ -43,7 +43,7 @@ def test_weights_are_looked_at_before_validation():
     module = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
     NonFiniteGuard().on_validation_start(TRAINER, module)
     nn.init.constant_(module[1].bias, float("nan"))
-    with pytest.raises(NonFiniteError, match=r"the weight 1\.bias is not finite after step 41 \(epoch 3\)"):
+    with pytest.raises(NonFiniteError, match=r"the weight 1\.bias is not finite after step 41 \(epoch 4\)"):
         NonFiniteGuard().on_validation_start(TRAINER, module)
 
 
