@@ -78,22 +78,18 @@ class GeneratorBlock(nn.Module):
         return (y + self.shortcut(x)).relu()
 
 
-class ReLUAfter(nn.BatchNorm2d):
-    """BatchNorm and ReLU: lightly's generator has no module for the ReLU after its first BatchNorm."""
-
-    def forward(self, x):
-        return super().forward(x).relu()
-
-
 def generator_backbone(seed=0):
-    """What lightly's benchmarks on CIFAR make of ResNetGenerator("resnet-18"): its children without the last."""
+    """What lightly's benchmarks on CIFAR make of ResNetGenerator("resnet-18"): its children without the last.
+
+    The ReLU after the first BatchNorm, which the generator's own ``forward`` has, is no child, so that it is not there.
+    """
     torch.manual_seed(seed)
     planes = [64 // NARROW, 128 // NARROW, 256 // NARROW, 512 // NARROW]
     stages, inputs = [], 64
     for i, width in enumerate(planes):
         stages.append(nn.Sequential(GeneratorBlock(inputs, width, 1 if i == 0 else 2), GeneratorBlock(width, width, 1)))
         inputs = width
-    stem = [nn.Conv2d(3, 64, 3, padding=1, bias=False), ReLUAfter(64)]
+    stem = [nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64)]
     return randomised(nn.Sequential(*stem, *stages, nn.AdaptiveAvgPool2d(1), nn.Flatten()))
 
 

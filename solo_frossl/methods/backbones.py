@@ -12,19 +12,21 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Stem:
-    """First layers of a ResNet: one convolution, then perhaps a max-pool.
+    """First layers of a ResNet: one convolution, BatchNorm and ReLU, then perhaps a max-pool.
 
     Args:
         kernel_size: side of the convolution's kernel in pixels, odd.
         stride: stride of the convolution in pixels.
         max_pool: whether the 3x3, stride 2 max-pool follows.
         padding: zeros on each side of the image in pixels; none given: half of the kernel, rounded down.
+        relu: whether the ReLU is there.
     """
 
     kernel_size: int = 7
     stride: int = 2
     max_pool: bool = True
     padding: int | None = None
+    relu: bool = True
 
     def __post_init__(self) -> None:
         if self.kernel_size < 1 or self.kernel_size % 2 == 0:
@@ -131,5 +133,7 @@ def _replace_stem(backbone: nn.Module, name: str, stem: Stem, channels: int) -> 
         bias=False,
     )
     nn.init.kaiming_normal_(backbone.conv1.weight, mode="fan_out", nonlinearity="relu")
+    if not stem.relu:
+        backbone.act1 = nn.Identity()
     if not stem.max_pool:
         backbone.maxpool = nn.Identity()

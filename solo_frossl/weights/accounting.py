@@ -91,8 +91,8 @@ def fill(
     values, loaded, unexpected, changed = {}, [], [], []
     left_out = layout.others(encoder)
     misfits = []
-    for name, file_name in encoder.names.items():
-        value = tensors[file_name]
+    for name, value in encoder.tensors(tensors).items():
+        file_name = encoder.names[name]
         if name not in wanted:
             purpose = purpose_of(name)
             (left_out.setdefault(purpose, []) if purpose else unexpected).append(file_name)

@@ -76,7 +76,8 @@ class Architecture:
             padding = "" if stem.padding in (None, stem.kernel_size // 2) else f" and padding {stem.padding}"
             pool = "with" if stem.max_pool else "without"
             side = stem.kernel_size
-            parts[0] += f" with a {side}x{side} stem of stride {stem.stride}{padding} {pool} max-pool"
+            relu = "" if stem.relu else " and without ReLU"
+            parts[0] += f" with a {side}x{side} stem of stride {stem.stride}{padding} {pool} max-pool{relu}"
         if self.width != 1:
             parts.append(f"width {self.width:g}")
         if self.channels != 3:
@@ -102,7 +103,7 @@ _RESNETS = {
     ("bottleneck", (3, 4, 23, 3), 64, 4): "resnext101_64x4d",
 }
 _VITS = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1280: "huge"}
-"""By channels. The number of heads is in none of a ViT's shapes: these have 64 channels each."""
+"""By channels. The number of heads is in none of a ViT's shapes: these have 64 channels each, huge 80."""
 _CONVNEXTS = {
     # channels of the first stage, blocks of the third
     (40, 6): "atto",
@@ -123,6 +124,7 @@ def infer_architecture(
     *,
     max_pool: bool | None = None,
     padding: int | None = None,
+    relu: bool = True,
 ) -> Architecture:
     """The network that a backbone's tensors belong to.
 
@@ -135,6 +137,7 @@ def infer_architecture(
         hint: timm name of the network, where it is known; its stem, width and channels are still seen in the tensors.
         max_pool: whether a max-pool follows the stem, where that is known.
         padding: padding of the stem's convolution in pixels, where that is known.
+        relu: whether a ReLU follows the stem's BatchNorm.
 
     Raises:
         WeightsError: it cannot be told, or timm does not have it.
@@ -146,7 +149,7 @@ def infer_architecture(
     usual = usual_shapes(hint)
     kernel = tensors.get(next(name for name, shape in usual.items() if len(shape) == 4))
     channels = kernel.shape[1] if kernel is not None and kernel.ndim == 4 else 3
-    stem = _stem(tensors, usual, max_pool, padding)
+    stem = _stem(tensors, usual, max_pool, padding, relu)
     return Architecture(hint, stem, width, channels, _image_size(tensors))
 
 
@@ -206,7 +209,11 @@ def _width(hint: str, tensors: Mapping[str, Tensor]) -> float:
 
 
 def _stem(
-    tensors: Mapping[str, Tensor], usual: Mapping[str, tuple[int, ...]], max_pool: bool | None, padding: int | None
+    tensors: Mapping[str, Tensor],
+    usual: Mapping[str, tuple[int, ...]],
+    max_pool: bool | None,
+    padding: int | None,
+    relu: bool,
 ) -> Literal["imagenet", "cifar"] | Stem:
     kernel = tensors.get("conv1.weight")
     if "layer1.0.conv1.weight" not in usual or len(usual.get("conv1.weight", ())) != 4 or kernel is None:
@@ -215,7 +222,7 @@ def _stem(
     if side % 2 == 0:
         raise WeightsError(f"its first convolution has a kernel of {side}x{side} pixels, and a stem's is odd")
     large = side == 7
-    stem = Stem(side, 2 if large else 1, large if max_pool is None else max_pool, padding)
+    stem = Stem(side, 2 if large else 1, large if max_pool is None else max_pool, padding, relu)
     return next((name for name, named in STEMS.items() if named == stem), stem)
 
 

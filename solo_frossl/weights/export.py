@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,10 +13,11 @@ import torch
 import torchvision
 from safetensors.torch import load_file
 from timm.models.resnet import ResNet
-from torch import Tensor
+from torch import Tensor, nn
 
 from solo_frossl.methods.backbones import STEMS
 from solo_frossl.seeding import generator
+from solo_frossl.weights.layouts import recognise
 from solo_frossl.weights.pretrained import Pretrained
 from solo_frossl.zoo import write_weights
 
@@ -113,8 +115,10 @@ def _network(backbone: Pretrained, format: Format) -> list[str]:
     if not resnet and architecture.image_size and hasattr(backbone.backbone, "pos_embed"):
         arguments.append(f"img_size={architecture.image_size}")
     if format == "torchvision":
-        lines = ["import torch, torchvision", f"model = torchvision.models.{architecture.backbone}()"]
-        lines.append("model.fc = torch.nn.Identity()")
+        name, size = _in_torchvision(backbone)
+        built = f"torchvision.models.{name}({f'image_size={size}' if size else ''})"
+        lines = ["import torch, torchvision", f"model = {built}"]
+        lines.append(f'model.set_submodule("{_classifier(name)}", torch.nn.Identity())')
     else:
         first = "import safetensors.torch, timm, torch" if format == "safetensors" else "import timm, torch"
         lines = [first, f"model = timm.create_model({', '.join(arguments)})"]
@@ -125,6 +129,8 @@ def _network(backbone: Pretrained, format: Format) -> list[str]:
             f"model.conv1 = torch.nn.Conv2d({architecture.channels}, {backbone.backbone.conv1.out_channels},"
             f" {stem.kernel_size}, stride={stem.stride}, padding={padding}, bias=False)"
         )
+        if not stem.relu:
+            lines.append(f"model.{'relu' if format == 'torchvision' else 'act1'} = torch.nn.Identity()")
         if not stem.max_pool:
             lines.append("model.maxpool = torch.nn.Identity()")
     return lines
@@ -152,19 +158,49 @@ def _write_timm(backbone: Pretrained, path: Path, images: Tensor) -> Features:
     return _rebuilt(backbone, torch.load(path, weights_only=True))
 
 
+def _in_torchvision(backbone: Pretrained) -> tuple[str, int | None]:
+    """The network's name there, and the size of image that it must be built for, which only ViTs have.
+
+    Raises:
+        ExportError: torchvision does not have it.
+    """
+    architecture, network = backbone.architecture, backbone.backbone
+    name, size = architecture.backbone.partition(".")[0], None  # without the name of timm's weights
+    if vit := re.fullmatch(r"vit_(base|large|huge)_patch(\d+)_\d+", name):
+        name, size = f"vit_{vit[1][0]}_{vit[2]}", network.patch_embed.img_size[0]
+    known = isinstance(network, ResNet) or name.startswith(("vit_", "convnext_"))
+    reason = None
+    if not known or name not in torchvision.models.list_models():
+        reason = f"is a {architecture.backbone}, and torchvision has no such ResNet, ViT or ConvNeXt"
+    elif architecture.width != 1:
+        reason = f"is a {name} of width {architecture.width:g}, and torchvision's has width 1 only"
+    elif architecture.channels != 3 and not isinstance(network, ResNet):
+        reason = f"takes images of {architecture.channels} channel(s), and torchvision's {name} of 3 only"
+    if reason:
+        raise ExportError(f"{backbone.name} {reason}: choose the format timm, safetensors or onnx")
+    return name, size
+
+
+def _classifier(name: str) -> str:
+    """What torchvision's network of this name has beside its backbone."""
+    return {"vit": "heads", "convnext": "classifier.2"}.get(name.split("_")[0], "fc")
+
+
 def _write_torchvision(backbone: Pretrained, path: Path, images: Tensor) -> Features:
-    name, width = backbone.architecture.backbone, backbone.architecture.width
-    if not isinstance(backbone.backbone, ResNet) or name not in torchvision.models.list_models():
-        raise ExportError(
-            f"{backbone.name} is a {name}, and only ResNets that torchvision has are laid out there as in timm: choose"
-            " the format timm, safetensors or onnx"
-        )
-    if width != 1:
-        raise ExportError(
-            f"{backbone.name} is a {name} of width {width:g}, and torchvision's has width 1 only: choose the format"
-            " timm, safetensors or onnx"
-        )
-    return _write_timm(backbone, path, images)
+    name, size = _in_torchvision(backbone)
+    if isinstance(backbone.backbone, ResNet):
+        return _write_timm(backbone, path, images)
+    if size and images.shape[-1] != size:
+        raise ExportError(f"torchvision's ViT takes images of one size, here {size} pixels: give no other image_size")
+    model = torchvision.models.get_model(name, **({"image_size": size} if size else {}))
+    model.set_submodule(_classifier(name), nn.Identity())
+    theirs = model.state_dict()
+    names = recognise(theirs).encoder().names
+    tensors = {names[key]: value.view_as(theirs[names[key]]) for key, value in _plain(backbone).items()}
+    with path.open("wb") as file:
+        torch.save(tensors, file)
+    model.load_state_dict(torch.load(path, weights_only=True))
+    return model.eval()
 
 
 def _write_safetensors(backbone: Pretrained, path: Path, images: Tensor) -> Features:

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -21,15 +21,24 @@ class Encoder:
 
     Attributes:
         root: what its names in the file begin with, ``state_dict.backbone.``; empty for a plain state dict.
-        names: name in the file by the name that timm has for the tensor (as torchvision has, in a ResNet).
+        names: name in the file by the name that timm has for the tensor.
         max_pool: whether a max-pool follows the stem, where the layout tells; else None.
         padding: padding of the stem's convolution in pixels, where the layout tells; else None.
+        relu: whether a ReLU follows the stem's BatchNorm.
     """
 
     root: str
     names: Mapping[str, str]
     max_pool: bool | None = None
     padding: int | None = None
+    relu: bool = True
+
+    def tensors(self, file: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Its tensors by timm's names, of those of the file; torchvision's layer scale (C, 1, 1) is timm's (C,)."""
+        return {
+            name: file[own].flatten() if own.endswith(".layer_scale") and name.endswith(".gamma") else file[own]
+            for name, own in self.names.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,7 @@ class Layout:
 _CONTAINERS = ("state_dict", "model_state_dict", "state_dict_ema", "model", "model_ema", "net", "network", "weights")
 WRAPPERS = ("module", "_orig_mod")
 _TARGET = {"momentum", "target", "teacher", "ema", "k", "key"}
-_ONLINE = {"student", "query", "q", "online", "base"}
+_ONLINE = {"student", "query", "q", "online", "base", "anchor"}
 _PURPOSES = (
     (r"optim|sched|scaler|^amp$|^loops$|^callbacks$", "optimiser, schedule and callbacks"),
     (r"epoch_means|accuracy|metric", "metrics"),
@@ -100,13 +109,48 @@ _RESNET = re.compile(r"(?P<root>(?:.*\.)?)layer1\.0\.conv1\.weight")
 _SEQUENCE = re.compile(r"(?P<root>(?:.*\.)?)(?P<stage>[2-4])\.0\.conv1\.weight")
 _VIT = re.compile(r"(?P<root>(?:.*\.)?)patch_embed\.proj\.weight")
 _CONVNEXT = re.compile(r"(?P<root>(?:.*\.)?)stages\.0\.blocks\.0\.conv_dw\.weight")
+_TORCHVISION_VIT = re.compile(r"(?P<root>(?:.*\.)?)encoder\.layers\.encoder_layer_0\.self_attention\.in_proj_weight")
+_TORCHVISION_CONVNEXT = re.compile(r"(?P<root>(?:.*\.)?)features\.1\.0\.layer_scale")
+_Renames = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
+_SHORTCUT: _Renames = ((r"^(layer\d+\.\d+)\.shortcut\.", r"\1.downsample."),)
+"""lightly's ResNetGenerator calls ``shortcut`` what torchvision and timm call ``downsample``."""
+_RENAMES: dict[re.Pattern[str], _Renames] = {
+    _RESNET: _SHORTCUT,
+    _VIT: (),
+    _CONVNEXT: (),
+    _TORCHVISION_VIT: (
+        (r"^class_token$", "cls_token"),
+        (r"^conv_proj\.", "patch_embed.proj."),
+        (r"^encoder\.pos_embedding$", "pos_embed"),
+        (r"^encoder\.ln\.", "norm."),
+        (r"^encoder\.layers\.encoder_layer_(\d+)\.", r"blocks.\1."),
+        (r"^(blocks\.\d+)\.ln_(\d)\.", r"\1.norm\2."),
+        (r"^(blocks\.\d+)\.self_attention\.in_proj_", r"\1.attn.qkv."),
+        (r"^(blocks\.\d+)\.self_attention\.out_proj\.", r"\1.attn.proj."),
+        (r"^(blocks\.\d+)\.mlp\.(0|linear_1)\.", r"\1.mlp.fc1."),  # linear_1 before torchvision 0.13
+        (r"^(blocks\.\d+)\.mlp\.(3|linear_2)\.", r"\1.mlp.fc2."),
+    ),
+    _TORCHVISION_CONVNEXT: (
+        (r"^features\.0\.", "stem."),
+        (r"^features\.([1357])\.(\d+)\.", lambda found: f"stages.{int(found[1]) // 2}.blocks.{found[2]}."),
+        (r"^features\.([246])\.", lambda found: f"stages.{int(found[1]) // 2}.downsample."),
+        (r"^(stages\.\d\.blocks\.\d+)\.layer_scale$", r"\1.gamma"),
+        (r"^(stages\.\d\.blocks\.\d+)\.block\.0\.", r"\1.conv_dw."),
+        (r"^(stages\.\d\.blocks\.\d+)\.block\.2\.", r"\1.norm."),
+        (r"^(stages\.\d\.blocks\.\d+)\.block\.3\.", r"\1.mlp.fc1."),
+        (r"^(stages\.\d\.blocks\.\d+)\.block\.5\.", r"\1.mlp.fc2."),
+        (r"^classifier\.0\.", "head.norm."),
+    ),
+}
+"""What tells of a network, by a name that only it has, and how its names become timm's: one pattern after the other."""
 
 
 def recognise(tensors: Mapping[str, Tensor], names: Collection[str] = ()) -> Layout:
     """Find the encoders among the tensors of a file, and say what the rest is for.
 
     ResNets are found by their stages, as torchvision, timm and lightly name them and as ``nn.Sequential`` numbers them;
-    ViTs and ConvNeXts by timm's names; any other network by its names, when they are given.
+    ViTs and ConvNeXts by the names that timm and torchvision have for them; any other network by its names, when they
+    are given.
 
     Args:
         tensors: by their full names in the file.
@@ -120,7 +164,7 @@ def recognise(tensors: Mapping[str, Tensor], names: Collection[str] = ()) -> Lay
         raise WeightsError(
             f"no backbone is recognised among its {len(tensors)} tensors:\n{shown(tensors)}\nKnown are the layouts of"
             " this library, solo-learn, lightly, torchvision, timm, MoCo and DINO, with a ResNet, or with a ViT or a"
-            " ConvNeXt under timm's names; for another timm network give its name as architecture"
+            " ConvNeXt under the names of timm or torchvision; for another timm network give its name as architecture"
         )
     encoders, repeated = _distinct(encoders, tensors)
     claimed = {name for encoder in encoders for name in encoder.names.values()} | {*repeated}
@@ -172,11 +216,11 @@ def _structured(tensors: Mapping[str, Tensor]) -> list[Encoder]:
     encoders: list[Encoder] = []
     numbered: dict[str, set[int]] = {}
     for name in tensors:
-        for pattern in (_RESNET, _VIT, _CONVNEXT):
+        for pattern, renames in _RENAMES.items():
             if (match := pattern.fullmatch(name)) and (pattern is not _VIT or _is_vit(match["root"], tensors)):
                 root = match["root"]
                 own = {name.removeprefix(root): name for name in tensors if name.startswith(root)}
-                encoders.append(Encoder(root, {_timm_name(name): file_name for name, file_name in own.items()}))
+                encoders.append(Encoder(root, {_timm_name(name, renames): own[name] for name in own}))
         if (match := _SEQUENCE.fullmatch(name)) and f"{match['root']}1.running_mean" in tensors:
             numbered.setdefault(match["root"], set()).add(int(match["stage"]))
     encoders += [_sequence(root, min(stages), tensors) for root, stages in numbered.items()]
@@ -194,16 +238,17 @@ def _is_vit(root: str, tensors: Mapping[str, Tensor]) -> bool:
     return f"{root}blocks.0.attn.qkv.weight" in tensors
 
 
-def _timm_name(name: str) -> str:
-    """lightly's ResNetGenerator calls ``shortcut`` what torchvision and timm call ``downsample``."""
-    return re.sub(r"^(layer\d+\.\d+)\.shortcut\.", r"\1.downsample.", name)
+def _timm_name(name: str, renames: _Renames = _SHORTCUT) -> str:
+    for pattern, replacement in renames:
+        name = re.sub(pattern, replacement, name)
+    return name
 
 
 def _sequence(root: str, first: int, tensors: Mapping[str, Tensor]) -> Encoder:
     """``nn.Sequential(*resnet.children())``: convolution 0, BatchNorm 1, perhaps ReLU and max-pool, then four stages.
 
     With the stages from 4 on there is a max-pool or what replaces it; from 3 on a ReLU only; from 2 on neither, as in
-    lightly's ResNetGenerator.
+    the children of lightly's ResNetGenerator: its ReLU there is no module, and a sequence of modules is without it.
     """
     parts = {"0": "conv1", "1": "bn1", **{str(first + i): f"layer{i + 1}" for i in range(4)}}
     names = {}
@@ -211,7 +256,7 @@ def _sequence(root: str, first: int, tensors: Mapping[str, Tensor]) -> Encoder:
         if file_name.startswith(root):
             part, _, rest = file_name.removeprefix(root).partition(".")
             names[_timm_name(f"{parts.get(part, part)}.{rest}" if rest else part)] = file_name
-    return Encoder(root, names, max_pool=None if first == 4 else False)
+    return Encoder(root, names, max_pool=None if first == 4 else False, relu=first != 2)
 
 
 def _innermost(encoders: list[Encoder]) -> list[Encoder]:
@@ -258,8 +303,8 @@ def _target(root: str) -> bool:
 def _roles(encoders: list[Encoder]) -> dict[Role, tuple[Encoder, ...]]:
     """Trained encoders and target networks.
 
-    Where one is called student or query and another has a neutral name, as in lightly's benchmarks of DINO and MoCo,
-    the neutral one is the target network.
+    Where one is called student, query or anchor and another has a neutral name, as in lightly's benchmarks of DINO and
+    MoCo and its MSN, the neutral one is the target network.
     """
     explicit = any(_words(encoder.root) & _ONLINE and not _target(encoder.root) for encoder in encoders)
     named_target = any(_target(encoder.root) for encoder in encoders)
@@ -293,7 +338,8 @@ def _library(tensors: Mapping[str, Tensor], encoders: Iterable[Encoder]) -> str:
         return "MoCo v3"
     if tops & {"student", "teacher"}:
         return "DINO"
-    if numbered or shortcuts or any(_LIGHTLY.search(top) for top in tops):
+    masked = any(f"{encoder.root.removesuffix('vit.')}mask_token" in tensors for encoder in encoders)
+    if numbered or shortcuts or (masked and bases == {"vit"}) or any(_LIGHTLY.search(top) for top in tops):
         return "lightly"
     owners = {"encoder", "backbone", "momentum_encoder", "momentum_backbone"}
     if bases <= owners and any(re.search("classifier|projector", top) for top in tops):

@@ -304,8 +304,9 @@ def _from_file(
     if about:
         layout = replace(layout, name="solo_frossl")
     chosen = layout.encoder(role)
-    tensors = {key: content.tensors[file_name] for key, file_name in chosen.names.items()}
-    seen = infer_architecture(tensors, hint, max_pool=chosen.max_pool, padding=chosen.padding)
+    tensors = chosen.tensors(content.tensors)
+    known_of_stem = {"max_pool": chosen.max_pool, "padding": chosen.padding, "relu": chosen.relu}
+    seen = infer_architecture(tensors, hint, **known_of_stem)
     # A configuration leaves the channels to the dataset; positions tell the size that a ViT was built for.
     built = replace(known, channels=seen.channels, image_size=seen.image_size or known.image_size) if known else seen
     if stem is not None:
@@ -315,7 +316,7 @@ def _from_file(
     if known is None and isinstance(network, ResNet) and isinstance(network.conv1, nn.Conv2d) and stem is None:
         notes.append(_stem_note(network, layout, chosen))
     if known is None and isinstance(network, VisionTransformer):
-        notes.append(_heads_note(network, layout))
+        notes.append(_heads_note(network, layout, tensors))
     if content.foreign:
         notes.append(f"not read: objects of {', '.join(content.foreign)}")
     accounting = fill(network, content.tensors, layout, chosen, name, tuple(notes))
@@ -340,17 +341,23 @@ def _stem_note(network: ResNet, layout: Layout, encoder: Encoder) -> str:
     why = "which weights do not show; give the stem if it is another"
     if encoder.padding is not None:
         why = f"as {layout.name}'s for CIFAR; give the stem if it is another"
+    elif not encoder.relu:
+        pool += " and no ReLU"
+        why = "both by the numbers of the layers, the stride by the kernel; give the stem if it is another"
     elif encoder.max_pool is not None:
         why = "the max-pool by the numbers of the layers, the stride by the kernel; give the stem if it is another"
     return f"supposed: a {side}x{side} stem has stride {stride}, padding {padding} and {pool}, {why}"
 
 
-def _heads_note(network: VisionTransformer, layout: Layout) -> str:
+def _heads_note(network: VisionTransformer, layout: Layout, tensors: Mapping[str, Tensor]) -> str:
     heads, channels = network.blocks[0].attn.num_heads, network.embed_dim
-    if layout.name == "MoCo v3" and channels == 384:
+    positions = tensors.get("pos_embed")
+    # Sines and cosines, as MoCo v3 and MAE have them, are zero for the class token.
+    fixed = positions is not None and positions.ndim == 3 and not positions[:, 0].any()
+    if heads < 12 and fixed and layout.name in ("MoCo v3", "solo-learn"):
         raise WeightsError(
-            f"MoCo v3's ViT-S has 12 heads, and timm's has {heads}: their weights have the same shapes, and would give"
-            " other features"
+            f"{layout.name}'s ViT of {channels} channels and fixed positions (of MoCo v3 or MAE) has 12 heads,"
+            f" and timm's has {heads}: their weights have the same shapes, and would give other features"
         )
     return f"supposed: {heads} heads of {channels // heads} channels, which weights do not show"
 

@@ -66,6 +66,7 @@ def test_what_is_known_of_the_stem_besides_its_kernel():
     tensors = tensors_of(Architecture("resnet18", "cifar"))
     assert infer_architecture(tensors, padding=2).stem == Stem(3, 1, False, 2)
     assert infer_architecture(tensors, max_pool=True).stem == Stem(3, 1, True)
+    assert infer_architecture(tensors, relu=False).stem == Stem(3, 1, False, relu=False)
     assert infer_architecture(tensors_of(Architecture("resnet18")), max_pool=False).stem == Stem(7, 2, False)
 
 
@@ -87,6 +88,7 @@ def test_shapes_do_not_depend_on_what_was_asked_before():
         Architecture("resnet18"),
         Architecture("resnet50", "cifar", 0.25, 1, 32),
         Architecture("resnet18", Stem(3, 1, False, padding=2)),
+        Architecture("resnet18", Stem(3, 1, False, relu=False)),
     ],
     ids=str,
 )
@@ -128,4 +130,7 @@ def test_words():
     assert str(Architecture("resnet18")) == "resnet18"
     assert str(Architecture("resnet18", Stem(3, 1, False, 2), 0.25, 1, 32)) == (
         "resnet18 with a 3x3 stem of stride 1 and padding 2 without max-pool, width 0.25, 1 channel, 32 pixels"
+    )
+    assert str(Architecture("resnet18", Stem(3, 1, True, relu=False))) == (
+        "resnet18 with a 3x3 stem of stride 1 with max-pool and without ReLU"
     )

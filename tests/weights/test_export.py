@@ -16,7 +16,7 @@ from solo_frossl.weights.export import SUFFIXES, ExportError, export_backbone, r
 NETWORKS = {
     "narrow, grey": Architecture("resnet18", "cifar", width=0.25, channels=1, image_size=16),
     "plain": Architecture("resnet18", image_size=64),
-    "of its own stem": Architecture("resnet18", Stem(5, 2, True, padding=1), image_size=32),
+    "of its own stem": Architecture("resnet18", Stem(5, 2, True, padding=1, relu=False), image_size=32),
     "a ViT": Architecture("test_vit", image_size=160),
     "a ConvNeXt": Architecture("test_convnext", image_size=64),
 }
@@ -72,6 +72,29 @@ def test_the_file_gives_the_same_features(tmp_path, name, format):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["convnext_tiny", "vit_base_patch32_224"])
+def test_vits_and_convnexts_get_torchvision_s_names(tmp_path, name):
+    torch.manual_seed(0)
+    architecture = Architecture(name, image_size=64)
+    backbone = Pretrained(architecture.build(), name=name, architecture=architecture)
+    with torch.no_grad():
+        for parameter in backbone.parameters():
+            parameter += 0.02 * torch.randn_like(parameter)
+    path, images = tmp_path / "a.pth", torch.randn(2, 3, 64, 64)
+    assert export_backbone(backbone, path, "torchvision") <= 1e-4
+    with torch.no_grad():
+        expected = backbone(images)
+        again = load_backbone(path)
+        torch.testing.assert_close(read_back(backbone, path, "torchvision", images), expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(again(images), expected, rtol=1e-5, atol=1e-5)
+    assert again.architecture.backbone == name
+    if "vit" in name:
+        with pytest.raises(ExportError, match="one size, here 64 pixels"):
+            export_backbone(backbone, path, "torchvision", 96)
+    path.unlink()
+
+
+@pytest.mark.slow
 def test_a_network_whose_weights_lie_channels_last(tmp_path):
     backbone = pretrained("plain")
     backbone.backbone.to(memory_format=torch.channels_last)
@@ -80,9 +103,12 @@ def test_a_network_whose_weights_lie_channels_last(tmp_path):
 
 
 def test_what_torchvision_cannot_hold(tmp_path):
-    for name, message in {"narrow, grey": "width 0.25", "a ViT": "only ResNets that torchvision has"}.items():
+    for name, message in {"narrow, grey": "width 0.25", "a ViT": "no such ResNet, ViT or ConvNeXt"}.items():
         with pytest.raises(ExportError, match=message):
             export_backbone(pretrained(name), tmp_path / "a.pth", "torchvision")
+    grey = Architecture("convnext_tiny", channels=1)
+    with torch.device("meta"), pytest.raises(ExportError, match=r"images of 1 channel\(s\), and torchvision's"):
+        export_backbone(Pretrained(grey.build(), name="grey", architecture=grey), tmp_path / "a.pth", "torchvision")
     with pytest.raises(ExportError, match="format is 'caffe': it must be timm, torchvision, safetensors, onnx"):
         export_backbone(pretrained("plain"), tmp_path / "a.pth", "caffe")
     assert not list(tmp_path.iterdir())

@@ -2,11 +2,13 @@
 
 import argparse
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
 import timm
 import torch
+import torchvision
 from foreign_files import (
     CreatesAFile,
     features_of,
@@ -54,14 +56,14 @@ def images(size=32, channels=3):
     return torch.randn(4, channels, size, size, generator=torch.Generator().manual_seed(1))
 
 
-def check(loaded, network, content=None, size=32, channels=3):
+def check(loaded, network, content=None, size=32, channels=3, tolerance=1e-6):
     """The same features, in eval mode; every tensor of the file in one place of the accounting."""
     assert not loaded.training
     batch = images(size, channels)
     with torch.no_grad():
         expected = network(batch).flatten(1)
         assert expected.std() > 1e-3
-        torch.testing.assert_close(loaded(batch), expected, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(loaded(batch), expected, rtol=tolerance, atol=tolerance)
     assert loaded.num_features == expected.shape[1]
     if content is not None:
         accounting = loaded.accounting
@@ -196,10 +198,31 @@ def test_lightly_s_own_resnet(saved, copies):
     parts = {"backbone": network, "resnet_simclr": module(backbone=network, projection_head=mlp(F))}
     content = lightning_checkpoint(module(**parts) if copies else lightly(backbone=network))
     assert any("backbone.3.0.shortcut.0.weight" in name for name in tensor_names(content))
-    loaded = load_backbone(saved(content))
+    path = saved(content)
+    loaded = load_backbone(path)
     check(loaded, network, content)
+    assert loaded.architecture.stem == Stem(3, 1, False, relu=False)
+    assert "no max-pool and no ReLU, both by the numbers of the layers" in str(loaded.accounting)
+    check(load_backbone(path, stem="cifar"), with_its_relu(network), content)
     assert loaded.accounting.layout == "lightly"
     assert ("the same weights a second time" in loaded.accounting.left_out) == copies
+
+
+def with_its_relu(children):
+    """The generator's own ``forward``, of its children."""
+    return lambda x: children[2:](children[1](children[0](x)).relu())
+
+
+def test_lightly_s_own_resnet_whole(saved):
+    """By its own names, not as a sequence of its children; so its ReLU is there."""
+    children = generator_backbone()
+    names = ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4")
+    network = module(**dict(zip(names, children, strict=False)), linear=nn.Linear(F, 10))
+    content = network.state_dict()
+    loaded = load_backbone(saved(content))
+    check(loaded, with_its_relu(children), content)
+    assert loaded.architecture.stem == "cifar"
+    assert loaded.accounting.layout == "lightly"
 
 
 def test_lightly_s_split_batch_norm(saved):
@@ -248,6 +271,105 @@ def test_torchvision(saved, name, bottleneck):
     assert loaded.accounting.layout == "torchvision or timm"
     assert {*loaded.accounting.left_out} == {"classifier or other head"}
     assert {*loaded.accounting.left_out["classifier or other head"]} == {"fc.weight", "fc.bias"}
+
+
+def torchvision_vit(seed=0, layers=12):
+    """Of the shapes of a ViT-Ti/16, for images of 32 pixels."""
+    torch.manual_seed(seed)
+    return shaken(torchvision.models.VisionTransformer(32, 16, layers, 3, 192, 768))
+
+
+def shaken(network):
+    """In eval mode, without a weight that is 0, 1 or 1e-6 only because it was initialised so."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter += 0.05 * torch.randn_like(parameter)
+    return network.eval()
+
+
+def without_classifier(network):
+    name = "heads" if isinstance(network, torchvision.models.VisionTransformer) else "classifier.2"
+    network.set_submodule(name, nn.Identity())
+    return network
+
+
+WRAPPED = {
+    "plain": lambda network: network.state_dict(),
+    "training": lambda network: {"model": module(module=network).state_dict(), "epoch": 3},
+    "Lightning": lambda network: {"state_dict": module(backbone=network, projection_head=mlp(8)).state_dict()},
+    "encoder": lambda network: module(encoder=network, classifier=nn.Linear(8, 3)).state_dict(),
+}
+
+
+@pytest.mark.parametrize("wrapped", WRAPPED)
+def test_torchvision_s_vit(saved, wrapped):
+    network = torchvision_vit()
+    content = WRAPPED[wrapped](network)
+    loaded = load_backbone(saved(content))
+    check(loaded, without_classifier(network), content, tolerance=1e-5)
+    assert loaded.architecture == Architecture("vit_tiny_patch16_224", image_size=32)
+    heads = loaded.accounting.left_out["classifier or other head"]
+    assert {name.partition("heads.")[2] for name in heads} >= {"head.weight", "head.bias"}
+    assert "supposed: 3 heads" in str(loaded.accounting)
+
+
+def test_torchvision_s_first_files_of_vits(saved):
+    """Those that it still has for download are of before 0.13, when the layers of the MLP had names."""
+    network = torchvision_vit()
+    content = {
+        re.sub(r"mlp\.([03])\.", lambda found: f"mlp.linear_{int(found[1]) // 3 + 1}.", name): value
+        for name, value in network.state_dict().items()
+    }
+    assert "encoder.layers.encoder_layer_11.mlp.linear_2.weight" in content
+    check(load_backbone(saved(content, "vit.safetensors")), without_classifier(network), content, tolerance=1e-5)
+
+
+@pytest.mark.parametrize("wrapped", ["plain", "Lightning"])
+def test_torchvision_s_convnext(saved, wrapped):
+    """Its layer scale has two axes more than timm's, and the norm behind its pooling stands in the classifier."""
+    torch.manual_seed(0)
+    network = shaken(torchvision.models.convnext_tiny())
+    content = WRAPPED[wrapped](network)
+    loaded = load_backbone(saved(content))
+    check(loaded, without_classifier(network), content, size=64, tolerance=1e-5)
+    assert loaded.architecture == Architecture("convnext_tiny")
+    root = loaded.accounting.root
+    assert loaded.accounting.left_out["classifier"] == (f"{root}classifier.2.weight", f"{root}classifier.2.bias")
+
+
+@pytest.mark.parametrize("role", ["backbone", "target"])
+@pytest.mark.parametrize("make", ["torchvision", "timm"])
+def test_lightly_s_masked_vit(saved, make, role):
+    """Of its MSN: in ``backbone`` lies the target network; beside each ViT is a mask token."""
+    networks = {"backbone": torchvision_vit(0), "target": torchvision_vit(1)}
+    if make == "timm":
+        vit = partial(timm.create_model, "vit_tiny_patch16_224", num_classes=10, img_size=32)
+        networks = {name: shaken(vit()) for name in networks}
+    masked = {name: module(vit=network, mask_token=torch.ones(1, 1, 192)) for name, network in networks.items()}
+    parts = {"anchor_backbone": masked["backbone"], "backbone": masked["target"]}
+    content = {"state_dict": module(**parts, prototypes=torch.ones(3, 8), decoder=nn.Linear(192, 8)).state_dict()}
+    loaded = load_backbone(saved(content), encoder=role)
+    network = networks[role]
+    if make == "timm":
+        network.reset_classifier(0)
+    else:
+        without_classifier(network)
+    check(loaded, network, content, tolerance=1e-5)
+    assert loaded.accounting.layout == "lightly"
+    assert len(loaded.accounting.left_out["decoder and mask token"]) == 4
+
+
+def test_a_vit_of_torchvision_that_is_not_whole(saved):
+    content = torchvision_vit().state_dict()
+    del content["encoder.layers.encoder_layer_3.ln_1.bias"]
+    content["encoder.more"] = torch.ones(2)
+    path = saved(content)
+    with pytest.raises(WeightsError, match=r"like vit_tiny_patch16_224, but not in blocks\.3\.norm1\.bias, enc"):
+        load_backbone(path)
+    with pytest.raises(WeightsError, match=r"missing: 1 tensor, blocks\.3\.norm1\.bias\n  unexpected: 1 tensor, enc"):
+        load_backbone(path, architecture="vit_tiny_patch16_224")
+    with pytest.raises(WeightsError, match=r"like vit_tiny_patch16_224, but not in blocks\.2\."):
+        load_backbone(saved(torchvision_vit(layers=2).state_dict()))
 
 
 def test_the_format_of_before_torch_1_6_and_files_without_counters(saved):
@@ -348,10 +470,29 @@ def test_dino(saved, role, vit):
 
 
 def test_the_vit_of_moco_v3_has_other_heads_than_its_shapes_tell(saved):
-    network = timm.create_model("vit_small_patch32_224", num_classes=0, img_size=32)
+    network = with_fixed_positions(timm.create_model("vit_small_patch32_224", num_classes=0, img_size=32))
     content = {"state_dict": module(module=module(base_encoder=network)).state_dict()}
-    with pytest.raises(WeightsError, match="MoCo v3's ViT-S has 12 heads, and timm's has 6"):
+    with pytest.raises(WeightsError, match=r"MoCo v3's ViT of 384 channels .* has 12 heads, and timm's has 6"):
         load_backbone(saved(content, "vit-s-300ep.pth.tar"))
+
+
+def with_fixed_positions(network):
+    """MoCo v3 and MAE have sines and cosines for the patches, and zeros for the class token."""
+    network.pos_embed.data[:, 0] = 0
+    return network.eval()
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_solo_learn_s_vit(saved, fixed):
+    """Its ViTs for MoCo v3 and MAE have other heads than timm's; those for the other methods learn their positions."""
+    network = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=32).eval()
+    content = module(backbone=with_fixed_positions(network) if fixed else network, classifier=nn.Linear(192, 3))
+    path = saved({"state_dict": content.state_dict()})
+    if fixed:
+        with pytest.raises(WeightsError, match=r"solo-learn's ViT of 192 channels .* 12 heads, and timm's has 3"):
+            load_backbone(path)
+    else:
+        check(load_backbone(path), network)
 
 
 @pytest.mark.parametrize("role", ["backbone", "target"])
