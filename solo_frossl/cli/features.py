@@ -5,15 +5,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import torch
 from lightning.pytorch.cli import LightningArgumentParser
+from torch import Tensor
 
 from solo_frossl.cli.errors import ConfigError, one_message
 from solo_frossl.cli.pretrain import quiet
 from solo_frossl.cli.probing import Probing, add_backbone_options, add_device_options, add_zoo_options, prepare
 from solo_frossl.probe import Features, knn_top1, write_features
 from solo_frossl.report import draw_features
+from solo_frossl.seeding import generator
 
 PROGRAM = "solo-frossl features"
+MOST_UNLABELLED = 10_000
+"""Images without a label that a picture shows at most; more would hide one another."""
 
 
 def features(argv: Sequence[str] | None = None) -> int:
@@ -27,9 +32,11 @@ def features(argv: Sequence[str] | None = None) -> int:
         probing = prepare(
             list(sys.argv[1:] if argv is None else argv),
             add_arguments=_add_options,
-            description="Write the features that a backbone has for a dataset's labelled training images and"
-            " validation images, and draw those of the validation images in the plane, coloured by class.",
+            description="Write the features that a backbone has for all training and validation images of a dataset,"
+            " with their labels (-1: none); and draw in the plane those of the validation images, coloured by class,"
+            " and of the images without a label, in grey.",
             prog=PROGRAM,
+            unlabelled=True,
         )
         try:
             return _features(probing)
@@ -53,7 +60,7 @@ def _add_options(parser: LightningArgumentParser) -> None:
         "--picture",
         type=Literal["pca", "umap", "none"],
         default="pca",
-        help="Draw validation features beside the file (.png): their two principal components, UMAP, or nothing.",
+        help="Draw features beside the file (.png): their two principal components, UMAP, or nothing.",
     )
     add_device_options(parser)
 
@@ -61,25 +68,52 @@ def _add_options(parser: LightningArgumentParser) -> None:
 def _features(probing: Probing) -> int:
     options, names = probing.options, [str(name) for name in probing.data.class_names]
     out = Path(options.out) if options.out else probing.folder("features") / "features.npz"
-    train, validation = (Features(*(part.cpu() for part in split)) for split in probing.features())
+    train, validation = (Features(*(part.cpu() for part in split)) for split in probing.features(unlabelled=True))
     write_features(out, train, validation, names, probing.about())
     print(
         f"features of {probing.backbone.name} on {options.dataset}: {len(train.label):,} training and"
         f" {len(validation.label):,} validation images, dimension {train.features.shape[1]}"
     )
+    without = [int((part.label < 0).sum()) for part in (train, validation)]
+    if any(without):
+        print(f"without a label, -1 in the file: {without[0]:,} training and {without[1]:,} validation images")
+    if probing.data.num_skipped:
+        print(f"left out: {probing.data.num_skipped:,} image file(s) that cannot be read")
     written = [str(out)]
     if options.picture != "none":
         picture = out.with_name(f"{out.stem}-{options.picture}.png")
+        features, labels = _drawn(train, validation, options.seed_everything)
+        name = f"{probing.backbone.name} on {options.dataset}"
+        scored = len(train.labelled().label) > 0 < len(validation.labelled().label)
         draw_features(
-            validation.features.numpy(),
-            validation.label.numpy(),
+            features.numpy(),
+            labels.numpy(),
             names,
             picture,
             method=options.picture,
-            name=f"{probing.backbone.name} on {options.dataset}, k-NN",
-            accuracy=knn_top1(train, validation, len(names)),
+            name=f"{name}, k-NN" if scored else name,
+            accuracy=knn_top1(train, validation, len(names)) if scored else None,
+            unlabelled=sum(without),
             seed=options.seed_everything,
         )
         written.append(str(picture))
+        if sum(without) > MOST_UNLABELLED:
+            print(f"the picture has {MOST_UNLABELLED:,} of the {sum(without):,} images without a label")
     print(f"Written to {', '.join(written)}")
     return 0
+
+
+def _drawn(train: Features, validation: Features, seed: int) -> tuple[Tensor, Tensor]:
+    """Features and labels that are drawn: the labelled validation images, and the unlabelled images of both splits.
+
+    Of the latter :data:`MOST_UNLABELLED` at most, chosen by the seed: STL-10 has 100,000 of them.
+    """
+    count = len(validation.label)
+    unlabelled = (torch.cat([validation.label, train.label]) < 0).nonzero().flatten()
+    if len(unlabelled) > MOST_UNLABELLED:
+        order = torch.randperm(len(unlabelled), generator=generator(seed, "picture"))
+        unlabelled = unlabelled[order[:MOST_UNLABELLED]]
+    labelled = validation.labelled()
+    of_validation, of_train = unlabelled[unlabelled < count], unlabelled[unlabelled >= count] - count
+    features = torch.cat([labelled.features, validation.features[of_validation], train.features[of_train]])
+    return features, torch.cat([labelled.label, torch.full_like(unlabelled, -1)])

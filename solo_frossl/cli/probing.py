@@ -18,6 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
+from solo_frossl.augment.functional import LUMA
 from solo_frossl.cli.config import compose, load_yaml
 from solo_frossl.cli.errors import ConfigError
 from solo_frossl.cli.parser import DEFAULT_DATASET, Parsed, build_cli
@@ -62,11 +63,12 @@ class Probing(NamedTuple):
     variant: str
     transfer: bool
 
-    def features(self, backbone: nn.Module | None = None) -> tuple[Features, Features]:
+    def features(self, backbone: nn.Module | None = None, *, unlabelled: bool = False) -> tuple[Features, Features]:
         """Features of the labelled training images and of the validation images, by this backbone or another.
 
         Args:
             backbone: maps images as ``data.clean`` makes them to features ``(B, F)``.
+            unlabelled: also of the training images without a label, whose label is -1.
         """
         extract = partial(
             extract_features,
@@ -75,7 +77,8 @@ class Probing(NamedTuple):
             device=self.device,
             precision=self.precision,
         )
-        return extract(self.data.labelled_train_dataloader()), extract(self.data.val_dataloader())
+        train = self.data.whole_train_dataloader() if unlabelled else self.data.labelled_train_dataloader()
+        return extract(train), extract(self.data.val_dataloader())
 
     def folder(self, what: str) -> Path:
         """The folder for results of a kind, made if it is missing: ``--out``, else in :attr:`home`.
@@ -173,11 +176,13 @@ def prepare(
     add_arguments: Callable[[LightningArgumentParser], None],
     description: str,
     prog: str,
+    unlabelled: bool = False,
 ) -> Probing:
     """Read a command line that names a backbone and a dataset; load the one and set up the other.
 
     Images are those that the backbone was trained on unless the command line names another dataset. They get the size
-    and the normalisation that the backbone was trained with, where these are known and not given.
+    and the normalisation that the backbone was trained with, where these are known and not given. A network for colour
+    sees grey images as grey colours, and a network for grey images the luma of colours.
 
     Args:
         argv: the command line without the program's name.
@@ -185,6 +190,7 @@ def prepare(
             :func:`add_device_options`.
         description: first paragraph of ``--help``.
         prog: name of the program.
+        unlabelled: whether a dataset without labels will do.
 
     Raises:
         ConfigError: anything that cannot be probed.
@@ -214,7 +220,7 @@ def prepare(
         )
     assert backbone is not None  # --help has ended the program
     try:
-        return _set_up(parsed, backbone, transfer)
+        return _set_up(parsed, backbone, transfer, unlabelled)
     except (FileNotFoundError, FloatingPointError, ValueError) as error:
         raise ConfigError(str(error)) from error
 
@@ -379,29 +385,52 @@ def _with_defaults(
     return {**base, "data": data} if data else dict(base)
 
 
-def _set_up(parsed: Parsed, backbone: Pretrained, transfer: bool) -> Probing:
+def _set_up(parsed: Parsed, backbone: Pretrained, transfer: bool, unlabelled: bool) -> Probing:
     device = find_device(parsed.config.device)
     built = parsed.instantiate()
     data, options = built.data, built.options
+    if not (data.num_classes or unlabelled):
+        raise ValueError(f"a probe needs labels, and the images of {data.root} have none")
     images, network = data.channels, backbone.architecture.channels
-    if images != network and images != 1:
+    if images != network and images != 1 and (images, network) != (3, 1):
         raise ValueError(
             f"the images of {options.dataset} have {images} channels and {backbone.name} takes {network}: probe it on"
             " images of as many channels"
         )
+    own = {name: getattr(backbone, name) for name in ("mean", "std") if getattr(data, name) is None}  # where none given
     data.prepare_data()
     data.keep_labels(options.get("labels"))
     data.setup("fit")
-    if not data.num_classes:
-        raise ValueError(f"a probe needs labels, and the images of {data.root} have none")
-    if images != network:
+    if images == 1 != network:
         backbone.accept_grey(data.mean, data.std)
+    elif images != network:
+        _turn_grey(data, own)
     precision = partial(torch.autocast, device.type, torch.bfloat16) if options.bf16 else nullcontext
     home = _home(options.backbone, options.runs_dir)
     variant = _variant(options, transfer)
     if backbone.accounting:
         rank_zero_only(print)(backbone.accounting)
+    if images == 3 != network:
+        rank_zero_only(print)(
+            f"the images of {options.dataset} are in colour and {backbone.name} takes one channel: they are turned into"
+            " grey ones (ITU-R BT.601 luma)"
+        )
     return Probing(backbone.to(device), data, options, device, precision, home, variant, transfer)
+
+
+def _turn_grey(data: ImageDataModule, own: Mapping[str, Sequence[float] | None]) -> None:
+    """Let colour images become grey ones, normalised as the network's own.
+
+    Args:
+        data: the images, set up.
+        own: ``mean`` and ``std`` of the network, one value each; where one is missing, the luma of the data's counts.
+    """
+
+    def value(name: str) -> float:
+        luma = sum(weight * part for weight, part in zip(LUMA, getattr(data, name), strict=True))
+        return own[name][0] if own.get(name) else luma
+
+    data.turn_grey(value("mean"), value("std"))
 
 
 def _home(spec: str, runs_dir: str) -> Path:

@@ -250,6 +250,10 @@ class _Column(NamedTuple):
     numeric: bool = False
 
 
+def _method(row: _Row) -> str:
+    return row.entry.method + (" (target)" if row.entry.encoder == "target" else "")
+
+
 def _backbone(row: _Row) -> str:
     width = row.entry.architecture.get("width", 1.0)
     return row.entry.architecture["backbone"] + (f" x{width:g}" if width != 1 else "")
@@ -261,7 +265,7 @@ def _percent(key: str) -> Callable[[_Row], str]:
 
 _COLUMNS = {
     "name": _Column(lambda row: row.entry.name),
-    "method": _Column(lambda row: row.entry.method),
+    "method": _Column(_method),
     "backbone": _Column(_backbone),
     "dataset": _Column(lambda row: row.entry.dataset),
     "epochs": _Column(lambda row: str(row.entry.epochs), numeric=True),

@@ -6,12 +6,14 @@ from typing import ClassVar, Literal
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
+from torchvision.transforms.v2.functional import rgb_to_grayscale
 
 from solo_frossl.augment import Augment, View
 from solo_frossl.batch import Batch, Views
 from solo_frossl.data.loaders import (
     EpochOrder,
     EvaluationLoader,
+    Images,
     OnError,
     Resident,
     Stream,
@@ -124,6 +126,7 @@ class ImageDataModule(LightningDataModule):
         self._labelled: Resident | Stream | None = None
         self._val: Resident | Stream | None = None
         self._labels: int | float | str | None = None
+        self._grey = False
         self._skipped_on_loading = 0
         self.streaming_because: str | None = None
         """Why images are streamed, when that was decided automatically."""
@@ -150,6 +153,23 @@ class ImageDataModule(LightningDataModule):
         if self._train is not None:
             raise RuntimeError("keep_labels() must come before setup()")
         self._labels = amount
+
+    def turn_grey(self, mean: float, std: float) -> None:
+        """Turn colour images into grey ones before anything else is done to them, for a network of one channel.
+
+        Grey is the luma of ITU-R BT.601, as torchvision's ``rgb_to_grayscale``. Loaders yield colours as before.
+
+        Args:
+            mean: mean that grey images in 0 to 1 are normalised by.
+            std: their standard deviation.
+
+        Raises:
+            RuntimeError: the data is not set up yet.
+        """
+        if self.augment is None:
+            raise RuntimeError("turn_grey() must come after setup()")
+        self.channels, self.mean, self.std, self._grey = 1, [mean], [std], True
+        self.augment = Augment(self.views, self.image_size, self.mean, self.std)
 
     def _hide_labels(self, train: Source) -> None:
         if isinstance(self._labels, str):
@@ -309,6 +329,10 @@ class ImageDataModule(LightningDataModule):
         """
         return EvaluationLoader(self._reader("_labelled"), self._labelled_positions(), self.eval_batch_size)
 
+    def whole_train_dataloader(self) -> EvaluationLoader:
+        """All training images in fixed order, those without a label too, each once."""
+        return EvaluationLoader(self._reader("_labelled"), torch.arange(self.num_train), self.eval_batch_size)
+
     def shuffled_labelled_dataloader(self, batch_size: int | None = None) -> TrainLoader:
         """The labelled training images in a new order each epoch, for a classifier trained on augmented images.
 
@@ -344,7 +368,8 @@ class ImageDataModule(LightningDataModule):
         Args:
             batch: images uint8, as a loader yields them.
         """
-        return Views(self.augment(batch.image, self.view_generator(batch)), batch.label, batch.index)
+        images = self._in_grey(batch.image) if self._grey else batch.image
+        return Views(self.augment(images, self.view_generator(batch)), batch.label, batch.index)
 
     def view_generator(self, batch: Batch) -> torch.Generator:
         """The generator that draws the parameters of a batch's views.
@@ -363,11 +388,17 @@ class ImageDataModule(LightningDataModule):
             batch: images uint8, as a loader yields them.
         """
         size, shorter = self.image_size, round(self.image_size / self.eval_crop)
-        if isinstance(batch.image, Tensor):
-            images = resize_and_crop(batch.image, shorter, size)
+        images = self._in_grey(batch.image) if self._grey else batch.image
+        if isinstance(images, Tensor):
+            images = resize_and_crop(images, shorter, size)
         else:
-            images = torch.stack([resize_and_crop(image, shorter, size) for image in batch.image])
+            images = torch.stack([resize_and_crop(image, shorter, size) for image in images])
         return batch._replace(image=self.augment.normalize(images))
+
+    @staticmethod
+    def _in_grey(images: Images) -> Images:
+        whole = isinstance(images, Tensor)
+        return rgb_to_grayscale(images) if whole else [rgb_to_grayscale(image) for image in images]
 
 
 def _two_sizes(source: FileSource) -> str:

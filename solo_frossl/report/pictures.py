@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap, Normalize, to_rgba
+from matplotlib.colors import ListedColormap, Normalize, to_hex, to_rgb, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
@@ -28,6 +28,9 @@ _STYLES = [  # told apart by colour, by lightness, by dash and by marker
 ]
 _VIEW_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c510a", "#5e3c99", "#444444")
 _LEGEND_CLASSES = 20
+_UNLABELLED = "#bdbdbd"
+_FOR_GREYS = {"#7f7f7f": "#000000", "#c7c7c7": "#ffe119"}
+"""Black and yellow in place of the greys of matplotlib's palettes: grey is for points without a class."""
 _LOOK = {
     "font.size": 13,
     "axes.spines.top": False,
@@ -186,22 +189,25 @@ def draw_features(
     method: Literal["pca", "umap"] = "pca",
     name: str | None = None,
     accuracy: float | None = None,
+    unlabelled: int | None = None,
     seed: int = 0,
 ) -> None:
     """Draw features as points in the plane, coloured by class.
 
     Up to 20 classes have a legend; more have a colour bar over the numbers of the classes, whose names would not fit.
+    Unlabelled points are counted in the legend.
 
     Args:
         features: ``(N, F)``; an array or a tensor on the CPU.
         labels: ``(N,)``; points with -1, unlabelled, are grey and lie below the others.
-        class_names: the classes, in the order of their labels.
+        class_names: the classes, in the order of their labels; empty where all points are unlabelled.
         out_png: the picture.
         method: ``pca``, the two principal components; or ``umap`` (McInnes et al. 2018,
             https://arxiv.org/abs/1802.03426; cosine distance, 15 neighbours), which keeps neighbourhoods and needs the
             extra ``umap``.
         name: what the features are, for the title.
         accuracy: percent, for the title: ``top-1 91.2 %``.
+        unlabelled: how many unlabelled images the points stand for, for the legend; None: as many as there are points.
         seed: of UMAP, and of the order in which points are drawn.
 
     Raises:
@@ -226,11 +232,15 @@ def draw_features(
     order = np.concatenate([order[y[order] < 0], order[y[order] >= 0]])
     classes = len(class_names)
     colours = _class_colours(classes)
-    shown = np.array([to_rgba(colour) for colour in (*colours, "#cccccc")])[y[order]]
+    shown = np.array([to_rgba(colour) for colour in (*colours, _UNLABELLED)])[y[order]]
     labels_shown = [label if len(label) <= 24 else f"{label[:23]}…" for label in map(str, class_names)]
+    keys = list(zip(colours, labels_shown, strict=True)) if classes <= _LEGEND_CLASSES else []
+    if grey := int((y < 0).sum()):
+        among = "" if unlabelled in (None, grey) else f" of {unlabelled:,}"
+        keys.append((_UNLABELLED, f"unlabelled ({grey:,}{among})"))
     title = ", ".join([*([name] if name else []), *([f"top-1 {accuracy:.1f} %"] if accuracy is not None else [])])
     with mpl.rc_context(_LOOK | {"axes.grid": False}):
-        beside = 0.8 + 0.09 * max(map(len, labels_shown)) if classes <= _LEGEND_CLASSES else 1.0
+        beside = 0.8 + 0.09 * max(len(label) for _, label in keys) if classes <= _LEGEND_CLASSES else 1.0
         figure = Figure(figsize=(6.2 + beside, 6.2), layout="constrained")
         axes = figure.subplots()
         size = min(40.0, max(2.0, 24000 / len(y)))
@@ -239,13 +249,11 @@ def draw_features(
         if method == "pca":
             axes.set_aspect("equal", adjustable="datalim")
         axes.set_title(textwrap.fill(title, 62, break_on_hyphens=False), fontsize=13, loc="left")
-        if classes <= _LEGEND_CLASSES:
-            entries = [
-                axes.scatter([], [], s=60, color=colour, label=label)
-                for colour, label in zip(colours, labels_shown, strict=True)
-            ]
-            figure.legend(handles=entries, loc="outside right center", fontsize=12, handletextpad=0.2)
-        else:
+        if keys:
+            entries = [axes.scatter([], [], s=60, color=colour, label=label) for colour, label in keys]
+            place = "outside right center" if classes <= _LEGEND_CLASSES else "outside lower right"
+            figure.legend(handles=entries, loc=place, fontsize=12, handletextpad=0.2)
+        if classes > _LEGEND_CLASSES:
             scale = ScalarMappable(Normalize(-0.5, classes - 0.5), ListedColormap(colours))
             figure.colorbar(scale, ax=axes, label="number of the class", fraction=0.04)
         _save(figure, out_png)
@@ -281,10 +289,9 @@ def _umap(x: np.ndarray, seed: int) -> np.ndarray:
 
 def _class_colours(classes: int) -> list[tuple[float, ...]]:
     """Colours told apart as well as their number allows; many go along the rainbow."""
-    if classes <= 10:
-        return list(mpl.colormaps["tab10"].colors[:classes])
     if classes <= _LEGEND_CLASSES:
-        return list(mpl.colormaps["tab20"].colors[:classes])
+        palette = mpl.colormaps["tab10" if classes <= 10 else "tab20"].colors[:classes]
+        return [to_rgb(_FOR_GREYS.get(to_hex(colour), colour)) for colour in palette]
     return list(mpl.colormaps["turbo"](np.linspace(0.02, 0.98, classes)))
 
 

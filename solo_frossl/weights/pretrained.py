@@ -303,7 +303,8 @@ def _from_file(
     layout = recognise(content.tensors, usual_shapes(hint) if hint else ())
     if about:
         layout = replace(layout, name="solo_frossl")
-    chosen = layout.encoder(role)
+    alone = about.get("encoder") == role  # a target network in a file of its own
+    chosen = layout.encoder("backbone" if alone else role)
     tensors = chosen.tensors(content.tensors)
     known_of_stem = {"max_pool": chosen.max_pool, "padding": chosen.padding, "relu": chosen.relu}
     seen = infer_architecture(tensors, hint, **known_of_stem)

@@ -72,6 +72,7 @@ def add_checkpoint(
     about = {
         "name": name,
         "method": config.get("method"),
+        **({} if encoder == "backbone" else {"encoder": encoder}),
         "dataset": config.get("dataset"),
         "architecture": architecture,
         "mean": list(mean),

@@ -12,6 +12,10 @@ _ACCURACIES = {
     "linear_top1": "linear probe",
     "knn_top1": "k-NN",
 }
+_ENCODERS = {
+    "backbone": "`backbone`, the one that was trained",
+    "target": "`target`, the network that follows the trained one (EMA)",
+}
 
 
 def model_card(entry: Entry, *, validation_images: int, picture: str | None = None) -> str:
@@ -25,6 +29,7 @@ def model_card(entry: Entry, *, validation_images: int, picture: str | None = No
     stem = entry.architecture.get("stem", "imagenet")
     about = {
         "method": f"`{entry.method}`",
+        "encoder": _ENCODERS[entry.encoder],
         "backbone": f"`{entry.architecture['backbone']}`" + _width(entry.architecture),
         "stem": stem if isinstance(stem, str) else ", ".join(f"{key} {value}" for key, value in stem.items()),
         "features": f"{entry.num_features}",

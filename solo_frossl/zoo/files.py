@@ -21,7 +21,8 @@ def write_weights(path: str | Path, tensors: "Mapping[str, torch.Tensor]", about
     Args:
         path: the file; its folder is made.
         tensors: by name; each with a memory of its own.
-        about: plain values: name, method, dataset, architecture, mean, std, epochs, seed, config, precision.
+        about: plain values: name, method, encoder (where it is the target network), dataset, architecture, mean, std,
+            epochs, seed, config, precision.
 
     Raises:
         ZooError: ``about`` cannot be written as JSON, or two tensors share memory.

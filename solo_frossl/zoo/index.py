@@ -18,12 +18,16 @@ from solo_frossl.zoo.places import Place, parse_place
 ACCURACIES = ("online_top1", "linear_top1", "knn_top1")
 """Accuracies that an entry may have."""
 PRECISIONS = ("float16", "float32")
+ENCODERS = ("backbone", "target")
+"""What of a run an entry is: the backbone that was trained, or the target network that follows it (EMA)."""
 HEADER = """\
 # The checkpoint zoo: one entry a checkpoint. `solo-frossl zoo add` and `remove` write this file; they keep no other
 # comment than this one.
 #
 #   name          plain file name: letters, digits, '.', '_' and '-'
 #   method        as configs/methods names it
+#   encoder       backbone, the one that was trained (also where it does not stand), or target, the network that follows
+#                 it (EMA)
 #   dataset       what it was trained on
 #   architecture  backbone, stem, width, channels, image_size (pixels): what must be known to build the network
 #   num_features  length of a feature vector
@@ -48,6 +52,7 @@ class Entry:
     Args:
         name: as in ``zoo:NAME``; letters, digits, ``.``, ``_`` and ``-``, at most 100.
         method: name of the method.
+        encoder: ``"backbone"``, the one that was trained, or ``"target"``, the network that follows it (EMA).
         dataset: name of the training data.
         architecture: as ``solo_frossl.weights.Architecture`` writes itself; it has a ``backbone``.
         num_features: length of a feature vector.
@@ -72,6 +77,7 @@ class Entry:
 
     name: str
     method: str
+    encoder: str = field(default="backbone", kw_only=True)
     dataset: str
     architecture: Mapping[str, Any]
     num_features: int
@@ -124,7 +130,7 @@ class Entry:
         if unknown := [key for key in values if key not in KEYS]:
             near = difflib.get_close_matches(str(unknown[0]), KEYS, n=1)
             raise ZooError(f"{unknown[0]}: is not a known key" + (f"; did you mean {near[0]}?" if near else ""))
-        if missing := [key for key in KEYS if key not in values]:
+        if missing := [key for key in KEYS if key not in values and key != "encoder"]:
             raise ZooError(f"{missing[0]}: is missing")
         return cls(**values, folder=folder)
 
@@ -277,8 +283,9 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
 
 
 def _item(entry: Entry) -> str:
-    """An entry as an item of a YAML list; lists of numbers in a line."""
-    text = yaml.safe_dump(entry.to_dict(), sort_keys=False, default_flow_style=None, allow_unicode=True, width=110)
+    """An entry as an item of a YAML list; lists of numbers in a line; an encoder only where it is the target."""
+    values = {key: value for key, value in entry.to_dict().items() if (key, value) != ("encoder", "backbone")}
+    text = yaml.safe_dump(values, sort_keys=False, default_flow_style=None, allow_unicode=True, width=110)
     first, *rest = text.rstrip("\n").split("\n")
     return "\n".join([f"\n  - {first}", *(f"    {line}" if line else "" for line in rest)])
 
@@ -354,6 +361,7 @@ def _places(value: Any) -> str | None:
 _CHECKS: dict[str, Callable[[Any], str | None]] = {
     "name": _name,
     "method": _text,
+    "encoder": lambda value: None if value in ENCODERS else f"is {value!r}, must be {' or '.join(ENCODERS)}",
     "dataset": _text,
     "architecture": _architecture,
     "num_features": _whole(1),

@@ -21,9 +21,9 @@ from solo_frossl.cli.linear import linear
 from solo_frossl.cli.pretrain import pretrain
 from solo_frossl.cli.zoo import zoo
 from solo_frossl.probe import read_features
-from solo_frossl.weights import load_backbone
+from solo_frossl.weights import WeightsError, load_backbone
 from solo_frossl.weights.export import export_backbone
-from solo_frossl.zoo import cached_path, read_index
+from solo_frossl.zoo import cached_path, read_about, read_index
 
 ROOT = Path(__file__).parents[2]
 NETWORK = ["--model.backbone=resnet18", "--model.width=0.125"]
@@ -237,10 +237,69 @@ def test_transfer_takes_the_backbones_size_and_normalisation(colour, photos, tmp
     assert (found["image_size"], found["mean"], found["std"]) == (16, [0.5] * 3, [0.2] * 3)
 
 
-def test_transfer_of_a_run_goes_to_a_folder_of_its_own(runs, photos, capsys):
-    refused(linear, f"--backbone={runs}/frossl", "--dataset=folder", f"--data.root={photos}", *QUICK)
+def grey(folder, **statistics):
+    """A file with a network of one channel, of random weights."""
+    backbone = load_backbone("untrained:resnet18", stem="cifar", width=0.125, image_size=8, channels=1, **statistics)
+    export_backbone(backbone, folder / "grey.safetensors", "safetensors")
+    return folder / "grey.safetensors"
+
+
+def test_a_network_for_grey_sees_the_luma_of_colours(photos, tmp_path, capsys):
+    """As torchvision has it; and the same as by the backbone's own transform."""
+    file = grey(tmp_path, mean=[0.4], std=[0.2])
+    options = ["--dataset=folder", f"--data.root={photos}", "--device=cpu", f"--out={tmp_path}/f.npz"]
+    assert features([f"--backbone={file}", *options, "--picture=none"]) == 0
+    assert capsys.readouterr().out.count("are in colour and") == 1
+    found = read_features(tmp_path / "f.npz")
+    assert (found.about["mean"], found.about["std"], found.about["image_size"]) == ([0.4], [0.2], 8)
+    backbone = load_backbone(file)
+    with torch.no_grad():
+        paths = [path for name in found.class_names for path in sorted((photos / "val" / name).iterdir())]
+        own = backbone(torch.stack([backbone.transform(Image.open(path)) for path in paths]))
+    error = (found.validation.features - own).norm(dim=1) / own.norm(dim=1)
+    assert error.max() < 1e-4
+    red, blue = (own[found.validation.label == found.class_names.index(name)] for name in ("red", "blue"))
+    assert (red.mean(0) - blue.mean(0)).norm() / own.norm(dim=1).mean() > 0.1  # so that the line above can fail
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_normalisation_of_colours_in_grey(photos, tmp_path, known):
+    """The network's, unless one is given; where neither is, the luma of the dataset's."""
+    file = grey(tmp_path, **({"mean": [0.4], "std": [0.2]} if known else {}))
+    options = [f"--backbone={file}", "--dataset=folder", f"--data.root={photos}", "--device=cpu", f"--out={tmp_path}"]
+    for given, mean, std in (
+        ([], *((0.4, 0.2) if known else (0.4588, 0.2255))),
+        (["--data.mean=[0.5, 0.5, 0.5]"], 0.5, 0.2 if known else 0.2255),
+    ):
+        assert knn([*options, *given, "--k", "1"]) == 0
+        found = result(tmp_path, "knn.json")
+        assert found["mean"] == pytest.approx([mean], abs=2e-4)
+        assert found["std"] == pytest.approx([std], abs=2e-4)
+
+
+@pytest.mark.parametrize("sizes", [[(16, 16)], [(16, 16), (12, 20)]])
+def test_colours_in_grey_by_every_protocol(runs, photos, tmp_path, sizes):
+    """Also where images of different sizes are streamed; and baselines see the same grey images."""
+    for i, path in enumerate(sorted(photos.rglob("*.png"))):
+        with Image.open(path) as picture:
+            picture.resize(sizes[i % len(sizes)]).save(path)
+    images = ["--dataset=folder", f"--data.root={photos}", "--data.image_size=8", "--data.workers=0"]
+    options = [f"--backbone={runs}/frossl", *images, "--device=cpu", f"--out={tmp_path}"]
+    assert linear([*options, "--augment", "--baselines", "--linear.epochs=2", "--linear.batch_size=16"]) == 0
+    found = result(tmp_path, "linear-augment.json")
+    assert {row["name"]: row["dimension"] for row in found["baselines"]}["raw pixels"] == 64  # of one channel
+    assert linear([*options, "--protocol=finetune", "--finetune.epochs=1"]) == 0
+    assert result(tmp_path, "finetune.json")["num_train"] == 48
+
+
+def test_transfer_of_a_run_goes_to_a_folder_of_its_own(runs, photos, tmp_path, capsys):
+    options = ["--dataset=folder", f"--data.root={photos}", "--protocol=ridge", "--device=cpu"]
+    assert linear([f"--backbone={runs}/frossl", *options]) == 0
+    assert result(runs / "frossl/linear-folder", "ridge.json")["num_validation"] == 16
+    two = load_backbone("untrained:resnet18", channels=2, width=0.125, stem="cifar", image_size=8)
+    export_backbone(two, tmp_path / "two.safetensors", "safetensors")
+    refused(linear, f"--backbone={tmp_path}/two.safetensors", *options)
     assert "the images of folder have 3 channels and" in capsys.readouterr().err
-    assert not (runs / "frossl/linear-folder").exists()
 
 
 def test_a_network_for_colour_sees_grey_images(colour, tmp_path):
@@ -344,6 +403,69 @@ def test_features_as_a_file_and_a_picture(runs, tmp_path, suffix):
     assert torch.isfinite(found.train.features).all()
 
 
+def test_features_of_a_folder_without_classes(colour, tmp_path, capsys):
+    draw = np.random.default_rng(0)
+    (tmp_path / "plain").mkdir()
+    for i in range(40):
+        pixels = draw.integers(0, 256, (10, 14, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"plain/{i}.png")
+    images = ["--dataset=folder", f"--data.root={tmp_path}/plain", "--device=cpu"]
+    assert features([f"--backbone={colour}", *images, f"--out={tmp_path}/a.npz"]) == 0
+    found = read_features(tmp_path / "a.npz")
+    assert (len(found.train.label), len(found.validation.label), found.class_names) == (36, 4, [])
+    assert {*found.train.label.tolist(), *found.validation.label.tolist()} == {-1}
+    printed = capsys.readouterr().out
+    assert "without a label, -1 in the file: 36 training and 4 validation images" in printed
+    assert (tmp_path / "a-pca.png").stat().st_size > 5000
+
+    (tmp_path / "plain/3.png").write_bytes(b"no image")
+    skip = ["--data.on_error=skip", "--data.residency=stream", "--data.workers=0", "--data.image_size=8"]
+    with pytest.warns(UserWarning, match="skipped the unreadable image"):
+        assert features([f"--backbone={colour}", *images, *skip, f"--out={tmp_path}/b.npz"]) == 0
+    found = read_features(tmp_path / "b.npz")
+    assert len(found.train.label) + len(found.validation.label) == 39
+    assert "left out: 1 image file(s) that cannot be read" in capsys.readouterr().out
+
+    for program in (knn, linear):
+        refused(program, f"--backbone={colour}", *images)
+        assert "a probe needs labels" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("most", [10_000, 2])
+def test_features_of_labelled_and_unlabelled_images(colour, tmp_path, capsys, monkeypatch, most):
+    """Of STL-10: those with a label as k-NN has them, then those without; the picture counts what it draws."""
+    from solo_frossl.cli import features as program
+
+    drawn = {}
+    monkeypatch.setattr(program, "draw_features", lambda x, y, *_, **options: drawn.update(x=x, y=y, **options))
+    monkeypatch.setattr(program, "MOST_UNLABELLED", most)
+    draw, options = np.random.default_rng(0), ["--dataset=stl10", f"--data.root={tmp_path}", "--device=cpu"]
+    folder = tmp_path / "stl10_binary"
+    folder.mkdir()
+    for name, count in (("train", 4), ("unlabeled", 6), ("test", 3)):
+        (folder / f"{name}_X.bin").write_bytes(draw.integers(0, 256, (count, 3, 96, 96), dtype=np.uint8).tobytes())
+    (folder / "train_y.bin").write_bytes(bytes([1, 10, 3, 4]))
+    (folder / "test_y.bin").write_bytes(bytes([1, 6, 4]))
+    (folder / "class_names.txt").write_text("\n".join(f"class {i}" for i in range(10)))
+    monkeypatch.setattr("torchvision.datasets.STL10._check_integrity", lambda _: True)
+
+    assert features([f"--backbone={colour}", *options, f"--out={tmp_path}/a.npz"]) == 0
+    found, printed = read_features(tmp_path / "a.npz"), capsys.readouterr().out
+    assert found.train.label.tolist() == [0, 9, 2, 3] + [-1] * 6
+    assert found.train.index.tolist() == list(range(10))
+    assert found.validation.label.tolist() == [0, 5, 3]
+    assert "10 training and 3 validation images, dimension 64" in printed
+    assert "without a label, -1 in the file: 6 training and 0 validation images" in printed
+    assert ("the picture has 2 of the 6 images without a label" in printed) == (most == 2)
+    assert (drawn["y"].tolist(), drawn["unlabelled"]) == ([0, 5, 3] + [-1] * min(6, most), 6)
+    assert drawn["name"].endswith("on stl10, k-NN")
+    distances = np.abs(drawn["x"][:, None] - torch.cat([found.validation.features, found.train.features]).numpy())
+    rows = distances.sum(2).argmin(1)
+    assert rows[:3].tolist() == [0, 1, 2]
+    assert {*rows[3:].tolist()} <= {7, 8, 9, 10, 11, 12}
+    assert len({*rows.tolist()}) == len(rows)
+
+
 def test_features_that_cannot_be_written(runs, tmp_path, capsys):
     refused(features, f"--backbone={runs}/frossl", f"--out={tmp_path}/a.csv", "--device=cpu")
     assert ".npz" in capsys.readouterr().err
@@ -408,6 +530,15 @@ def test_an_entry_from_a_run(runs, tmp_path, capsys):
     assert zoo(["add", str(runs / "byol"), f"--index={index}", "--encoder=target"]) == 0
     target = read_index(index).find("byol-target-resnet18w0.125-digits")
     assert set(target.accuracy) == {"linear_top1", "knn_top1"}
+    assert (entry.encoder, target.encoder) == ("backbone", "target")
+    assert read_about(index.parent / "weights" / target.file)["encoder"] == "target"
+    assert "encoder" not in read_about(index.parent / "weights" / entry.file)
+    assert "| encoder | `backbone`, the one" in card
+    assert "| encoder | `target`, the" in (index.parent / f"cards/{target.name}.md").read_text(encoding="utf-8")
+    for role in ("backbone", "target"):  # it is all that the file holds
+        assert load_backbone(f"zoo:{target.name}", index=index, encoder=role).num_features == 64
+    with pytest.raises(WeightsError, match="there is no target in it"):
+        load_backbone(f"zoo:{entry.name}", index=index, encoder="target")
     assert f"--backbone zoo:{target.name} --index {index}" in capsys.readouterr().out
     assert zoo(["remove", target.name, f"--index={index}", "--from_index"]) == 0
 

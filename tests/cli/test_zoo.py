@@ -3,6 +3,7 @@
 import json
 import random
 import re
+from dataclasses import replace
 
 import pytest
 from pseudo_terminal import terminal
@@ -53,6 +54,17 @@ def test_list(run):
     ]
     run("download", "byol-cifar10")
     assert run("list")[1].splitlines()[2].endswith("3.0 kB  cached")
+
+
+def test_a_target_network_is_called_one(run):
+    entries = read_index(run.index).entries
+    write_index(run.index, [replace(entries["byol-cifar10"], encoder="target"), entries["simclr-stl10"]])
+    first, second = run("list")[1].splitlines()[1:]
+    assert first.startswith("byol-cifar10  byol (target)  resnet18 ")
+    assert second.startswith("simclr-stl10  simclr         resnet18 ")
+    assert [entry["encoder"] for entry in json.loads(run("list", "--json")[1])] == ["target", "backbone"]
+    for name, encoder in (("byol-cifar10", "target"), ("simclr-stl10", "backbone")):
+        assert re.search(rf"^encoder +{encoder}$", run("show", name)[1], re.MULTILINE)
 
 
 @pytest.mark.parametrize("columns", [20, 40, 60, 80, 100, 120])

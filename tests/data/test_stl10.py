@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import torchvision.datasets
 
 from solo_frossl.data import STL10
@@ -56,6 +57,9 @@ def test_only_labelled_images_are_probed(stl10):
     (batch,) = data.labelled_train_dataloader()
     assert batch.label.tolist() == [0, 9, 2, 3]
     assert batch.index.tolist() == [0, 1, 2, 3]
+    (batch,) = data.whole_train_dataloader()
+    assert batch.label.tolist() == [0, 9, 2, 3] + [-1] * 6
+    assert batch.index.tolist() == list(range(10))
     assert [batch.label.tolist() for batch in data.val_dataloader()] == [[4, 5, 6]]
 
 
@@ -71,3 +75,17 @@ def test_missing_and_damaged_files(stl10):
     (stl10 / "stl10_binary" / "unlabeled_X.bin").write_bytes(b"short")
     with pytest.raises(ValueError, match=r"damaged in .*: unlabeled_X\.bin"):
         STL10(root=str(stl10)).setup()
+
+
+def test_colours_turned_grey(stl10):
+    data = STL10(root=str(stl10), batch_size=5)
+    with pytest.raises(RuntimeError, match="after setup"):
+        data.turn_grey(0.4, 0.2)
+    data.setup()
+    data.turn_grey(0.4, 0.2)
+    (batch,) = data.val_dataloader()
+    assert batch.image.shape == (3, 3, 96, 96)
+    grey = (batch.image.float() * torch.tensor([0.2989, 0.587, 0.114]).view(-1, 1, 1)).sum(1, keepdim=True)
+    torch.testing.assert_close(data.clean(batch).image, (grey.floor() / 255 - 0.4) / 0.2, rtol=0, atol=1.01 / 255 / 0.2)
+    assert data.make_views(batch).views[0].shape == (3, 1, 96, 96)
+    assert (data.channels, data.mean, data.std) == (1, [0.4], [0.2])

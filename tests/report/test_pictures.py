@@ -155,15 +155,17 @@ def clusters(classes, count=300, dimensions=6):
 
 
 def inside(figure):
-    """Whether all words lie within the picture, none of them on another."""
+    """Whether all words lie within the picture, none of them on another, and the legend beside the points."""
     figure.draw_without_rendering()  # it was laid out for the resolution of the file
     renderer = figure.canvas.get_renderer()
     axes = figure.axes[0]
     texts = [axes.title, axes._left_title, axes.xaxis.label, axes.yaxis.label]
-    texts += figure.legends[0].get_texts() if figure.legends else [figure.axes[1].yaxis.label]
+    texts += [text for legend in figure.legends for text in legend.get_texts()]
+    texts += [bar.yaxis.label for bar in figure.axes[1:]]
     boxes = [text.get_window_extent(renderer) for text in texts if text.get_text()]
     within = all(b.x0 >= 0 and b.y0 >= 0 and b.x1 <= figure.bbox.x1 and b.y1 <= figure.bbox.y1 for b in boxes)
-    return within and not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    beside = not any(legend.get_window_extent(renderer).overlaps(axes.bbox) for legend in figure.legends)
+    return within and beside and not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
 @pytest.mark.parametrize("classes", [2, 10, 20, 100])
@@ -177,10 +179,12 @@ def test_features_with_a_legend_or_a_colour_bar(tmp_path, drawn, classes):
     assert len(axes.collections[0].get_offsets()) == 300
     colours = axes.collections[0].get_facecolors()[:, :3]
     assert len(np.unique(colours, axis=0)) == classes + 1  # and grey
-    if classes <= 20:
-        assert [text.get_text() for text in figure.legends[0].get_texts()] == [f"{name[:23]}…" for name in names]
-    else:
-        assert not figure.legends
+    assert colours[42].tolist() == colours[0].tolist() == pytest.approx([0.741] * 3, abs=1e-3)  # drawn below the others
+    hues = np.unique(colours[43:], axis=0)
+    assert not any(0 < hue.min() == hue.max() for hue in hues)  # no class is grey
+    labels = [f"{name[:23]}…" for name in names] if classes <= 20 else []
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [*labels, "unlabelled (43)"]
+    if classes > 20:
         assert figure.axes[1].get_ylabel() == "number of the class"
     assert inside(figure)
     assert [path.name for path in out.parent.iterdir()] == ["features.png"]
@@ -198,6 +202,15 @@ def test_principal_components_are_those_of_the_svd(tmp_path, drawn):
     share = 100 * s[0] ** 2 / np.square(s).sum()
     assert axes.get_xlabel() == f"principal component 1 ({share:.1f} % of the variance)"
     assert axes.get_title(loc="left") == ""
+
+
+@pytest.mark.parametrize("unlabelled", [None, 7, 20_000])
+def test_features_of_which_none_has_a_label(tmp_path, drawn, unlabelled):
+    features, _ = clusters(3)
+    draw_features(features[:7], [-1] * 7, [], tmp_path / "f.png", unlabelled=unlabelled)
+    (text,) = drawn[0].legends[0].get_texts()
+    assert text.get_text() == ("unlabelled (7 of 20,000)" if unlabelled == 20_000 else "unlabelled (7)")
+    assert inside(drawn[0])
 
 
 @pytest.mark.parametrize("features", [np.ones((5, 3)), np.arange(5.0)[:, None]])
@@ -233,7 +246,7 @@ def test_umap_keeps_classes_apart(tmp_path, drawn):
     assert drawn[0].axes[0].get_xlabel() == "UMAP 1"
     colours = drawn[0].axes[0].collections[0].get_facecolors()[:, :3]
     distances = np.linalg.norm(points[:, None] - points, axis=2) + 1e9 * np.eye(len(points))
-    labelled = ~np.isclose(colours, 0.8).all(1)
+    labelled = ~np.isclose(colours, 189 / 255).all(1)
     nearest = distances[:, labelled].argmin(1)
     same = np.isclose(colours, colours[labelled][nearest]).all(1)
     assert same[labelled].mean() > 0.95

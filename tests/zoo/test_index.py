@@ -57,7 +57,26 @@ def test_the_shipped_index_reads_and_explains_every_key():
     shipped = read_index()
     assert shipped.path == shipped_index() == ROOT / "zoo" / "index.yaml"
     comment = "".join(line for line in shipped.path.read_text().splitlines() if line.startswith("#"))
-    assert [key for key in make_entry(CONTENT, *PLACES).to_dict() if key not in comment] == []
+    (content,) = yaml.safe_load(shipped.path.read_text()).values()
+    assert [key for entry in content for key in entry if key not in comment] == []
+
+
+def test_an_index_explains_every_key(tmp_path):
+    write_index(tmp_path / "index.yaml", [])
+    text = (tmp_path / "index.yaml").read_text()
+    assert [key for key in make_entry(CONTENT, *PLACES).to_dict() if f" {key} " not in text.replace(",", " ")] == []
+
+
+def test_an_encoder_stands_where_it_is_the_target(index):
+    assert read_index(index).entries["frossl-digits"].encoder == "backbone"
+    assert "encoder:" not in index.read_text()
+    target = make_entry(CONTENT, *PLACES, encoder="target")
+    write_index(index, [target])
+    assert index.read_text().count("encoder: target") == 1
+    assert read_index(index).entries["frossl-digits"] == target
+    assert [*target.to_dict()][:3] == ["name", "method", "encoder"]
+    write_index(index, [replace(target, encoder="backbone")])
+    assert read_index(index).entries["frossl-digits"] != target
 
 
 def test_an_entry_is_made_of_its_keys():
@@ -74,6 +93,8 @@ def test_an_entry_is_made_of_its_keys():
         ),
         ("method", "", "must be text"),
         ("dataset", None, "must be text"),
+        ("encoder", "teacher", "is 'teacher', must be backbone or target"),
+        ("encoder", None, "must be backbone or target"),
         ("licence", 2026, "must be text"),
         ("architecture", "resnet18", "must be a mapping"),
         ("architecture", {"width": 1.0}, "has no backbone"),
