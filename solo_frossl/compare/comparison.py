@@ -7,7 +7,7 @@ from typing import NamedTuple
 from solo_frossl.compare import tables
 from solo_frossl.compare.convergence import round_targets, spread, spread_epochs
 from solo_frossl.compare.groups import Group, group_runs
-from solo_frossl.compare.names import METRICS, metric_name
+from solo_frossl.compare.names import METRICS, bare_name
 from solo_frossl.compare.read import Run
 from solo_frossl.compare.tables import Table
 from solo_frossl.published import PUBLISHED, Published, published_for
@@ -206,7 +206,7 @@ def _convergence(groups: list[Group], metric: str, epochs: list[int], reach: Seq
     reached = [epoch for epoch in epochs if any(epoch in curve for curve in curves)]
     return Convergence(
         metric=metric,
-        title=metric_name(metric).removesuffix(" (%)"),
+        title=bare_name(metric),
         targets=targets,
         reach=tables.reach_table(groups, metric, targets) if targets else None,
         best_rival=tables.best_rival_table(groups, metric, reached),

@@ -103,6 +103,14 @@ class Group:
         measured = [set(curve) for curve in self.curves(metric)]
         return max(set.intersection(*measured), default=None) if measured else None
 
+    def final(self, metric: str) -> list[float]:
+        """The metric after the last epoch that all runs with it have measured; ``linear/...``: of each probed run."""
+        if metric.startswith("linear/"):
+            name = metric.removeprefix("linear/")
+            return [run.linear[name] for run in self.runs if name in run.linear]
+        last = self.last_epoch(metric)
+        return [] if last is None else self.at(metric, last)
+
     def at_end(self, metric: str) -> list[float]:
         """The metric after the last epoch of each run, of the runs that measured it then."""
         return [run.metrics[run.epochs][metric] for run in self.runs if metric in run.metrics.get(run.epochs, {})]

@@ -107,6 +107,15 @@ def metric_name(metric: str) -> str:
     return (rest or room).replace("/", " ").replace("_", " ")
 
 
+def bare_name(metric: str) -> str:
+    """What a metric is; an accuracy without its unit.
+
+    >>> bare_name("online/top1")
+    'online top-1'
+    """
+    return metric_name(metric).removesuffix(" (%)")
+
+
 def capital(text: str) -> str:
     """A text as a sentence or a title begins; a symbol at its beginning stays as it is.
 

@@ -1,6 +1,7 @@
 """Which runs are seeds of one configuration, and what sets configurations apart."""
 
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,17 @@ def test_a_band_covers_the_seeds_that_have_reached_the_epoch(group):
 def test_the_last_epoch_is_the_last_that_all_seeds_with_the_metric_have(group):
     assert group.last_epoch("online/top1") == 2
     assert group.last_epoch("knn/top1") is None
+
+
+def test_what_a_metric_is_at_last_is_of_the_last_epoch_that_all_seeds_have(group):
+    assert group.final("online/top1") == [30.0, 50.0]
+    assert group.final("knn/top1") == []
+
+
+def test_what_a_linear_probe_has_is_of_the_runs_that_were_probed(group):
+    probed = Group("x", (group.runs[0], replace(group.runs[1], linear={"top1": 87.0})))
+    assert probed.final("linear/top1") == [87.0]
+    assert probed.final("linear/top5") == []
 
 
 def test_the_best_of_each_seed_comes_with_its_first_epoch(group):
