@@ -69,7 +69,9 @@ def _features(probing: Probing) -> int:
     options, names = probing.options, [str(name) for name in probing.data.class_names]
     out = Path(options.out) if options.out else probing.folder("features") / "features.npz"
     train, validation = (Features(*(part.cpu() for part in split)) for split in probing.features(unlabelled=True))
-    write_features(out, train, validation, names, probing.about())
+    files = probing.data.image_files or (None, None)
+    of_rows = [of and [of[i] for i in part.index.tolist()] for of, part in zip(files, (train, validation), strict=True)]
+    write_features(out, train, validation, names, probing.about(), *of_rows)
     print(
         f"features of {probing.backbone.name} on {options.dataset}: {len(train.label):,} training and"
         f" {len(validation.label):,} validation images, dimension {train.features.shape[1]}"

@@ -389,8 +389,6 @@ def _set_up(parsed: Parsed, backbone: Pretrained, transfer: bool, unlabelled: bo
     device = find_device(parsed.config.device)
     built = parsed.instantiate()
     data, options = built.data, built.options
-    if not (data.num_classes or unlabelled):
-        raise ValueError(f"a probe needs labels, and the images of {data.root} have none")
     images, network = data.channels, backbone.architecture.channels
     if images != network and images != 1 and (images, network) != (3, 1):
         raise ValueError(
@@ -399,6 +397,9 @@ def _set_up(parsed: Parsed, backbone: Pretrained, transfer: bool, unlabelled: bo
         )
     own = {name: getattr(backbone, name) for name in ("mean", "std") if getattr(data, name) is None}  # where none given
     data.prepare_data()
+    if not (data.num_classes or unlabelled):
+        data.sources()  # which says so where there are no images at all
+        raise ValueError(f"a probe needs labels, and the images of {data.root} have none")
     data.keep_labels(options.get("labels"))
     data.setup("fit")
     if images == 1 != network:
@@ -415,7 +416,22 @@ def _set_up(parsed: Parsed, backbone: Pretrained, transfer: bool, unlabelled: bo
             f"the images of {options.dataset} are in colour and {backbone.name} takes one channel: they are turned into"
             " grey ones (ITU-R BT.601 luma)"
         )
-    return Probing(backbone.to(device), data, options, device, precision, home, variant, transfer)
+    _try(backbone.to(device), data, device)
+    return Probing(backbone, data, options, device, precision, home, variant, transfer)
+
+
+def _try(backbone: Pretrained, data: ImageDataModule, device: torch.device) -> None:
+    """Refuse images of a size that the network cannot take, before any is read."""
+    size = data.image_size
+    try:
+        with torch.no_grad():
+            backbone(torch.zeros(2, data.channels, size, size, device=device))
+    except torch.OutOfMemoryError:
+        raise
+    except (AssertionError, RuntimeError) as error:
+        raise ValueError(
+            f"{backbone.name} cannot take images of {size} x {size} pixels ({error}): set data.image_size"
+        ) from error
 
 
 def _turn_grey(data: ImageDataModule, own: Mapping[str, Sequence[float] | None]) -> None:

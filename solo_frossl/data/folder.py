@@ -68,7 +68,7 @@ class ImageFolder(ImageDataModule):
         if self.num_classes == 1:
             raise ValueError(
                 f"only one class folder, {self.class_names[0]!r}, in {self.train_folder}: every accuracy would "
-                "be 100 %. To train without labels set data.labels to false"
+                "be 100 %. To use the images without labels set data.labels to false"
             )
         if self.val_folder is not None and labels:
             val_names = _class_folders(self.val_folder, listed)

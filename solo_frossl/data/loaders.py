@@ -107,13 +107,14 @@ class Resident:
     Args:
         images: ``(N, C, H, W)`` uint8.
         labels: ``(N,)`` int64; -1 means unlabelled.
+        source: the files that they were read from, as many and in this order; None: they are no files.
 
     Attributes:
         pin: whether batches in memory are page-locked, so that copying one to a GPU waits for nothing.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
-        self.images, self.labels = images, labels
+    def __init__(self, images: Tensor, labels: Tensor, source: FileSource | None = None) -> None:
+        self.images, self.labels, self.source = images, labels, source
         self.pin = False
 
     def to(self, device: torch.device) -> None:

@@ -1,6 +1,7 @@
 """The data module that every dataset shares: what it is asked for, where images live, and what the model gets."""
 
 import os
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
@@ -255,11 +256,13 @@ class ImageDataModule(LightningDataModule):
 
     def _load(self, source: Source, shape: tuple[int, int, int]) -> Resident:
         if isinstance(source, ArraySource):
-            images, labels = source.images, source.labels
-        else:
-            images, labels, unreadable = load(source, shape, workers=self._workers(), on_error=self.on_error)
-            self._skipped_on_loading += len(unreadable)
-        return Resident(images, labels)
+            return Resident(source.images, source.labels)
+        images, labels, unreadable = load(source, shape, workers=self._workers(), on_error=self.on_error)
+        self._skipped_on_loading += len(unreadable)
+        if unreadable:
+            bad = {file.path for file in unreadable}
+            source = source.select(torch.tensor([i for i in range(len(source)) if source.path(i) not in bad]))
+        return Resident(images, labels, source)
 
     def _stream(self, source: Source, training: bool = False) -> Stream:
         return Stream(source, workers=self._workers(), on_error=self.on_error, training=training)
@@ -299,6 +302,16 @@ class ImageDataModule(LightningDataModule):
     def num_val(self) -> int:
         """Validation images; known after ``setup()``."""
         return len(self._val.labels)
+
+    @property
+    def image_files(self) -> tuple[list[str], list[str]] | None:
+        """Training and validation images by their index: paths relative to root; None where they are no files."""
+        sources = [reader.source for reader in (self._train, self._val)]
+        if not all(isinstance(source, FileSource) for source in sources):
+            return None
+        root = Path(self.root).expanduser().absolute()
+        folders = [Path(os.path.relpath(source.folder, root)) for source in sources]
+        return tuple([(f / name).as_posix() for name in s.names()] for f, s in zip(folders, sources, strict=True))
 
     @property
     def num_skipped(self) -> int:

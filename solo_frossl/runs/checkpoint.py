@@ -106,8 +106,8 @@ class RunCheckpoint(Checkpoint):
     Args:
         run: the run's folder.
         config: when to write.
-        resolved: the run's whole configuration as plain values; it is kept in every checkpoint, so that one
-            file is enough to rebuild the model.
+        resolved: the run's whole configuration as plain values; it is kept in every checkpoint, beside the images'
+            size and normalisation, so that one file is enough to rebuild the model and to feed it.
         guard: asked before each write, so that a checkpoint never holds what follows a non-finite loss.
         metrics: gets the epoch's row before its checkpoint is written, so that a kill between the two loses nothing.
         monitor: metric that ``best`` maximises.
@@ -141,8 +141,10 @@ class RunCheckpoint(Checkpoint):
         self.best_value = state["best_value"]
 
     def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Put the configuration into the file."""
+        """Put the configuration into the file, and how images are prepared, which may have been measured on them."""
         checkpoint["config"] = self.resolved
+        images = {key: getattr(trainer.datamodule, key, None) for key in ("image_size", "mean", "std")}
+        checkpoint["images"] = {key: value for key, value in images.items() if value is not None}
 
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Forget the metrics of the epoch before, which the Trainer would show again for what this one leaves out."""

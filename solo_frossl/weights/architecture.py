@@ -115,6 +115,8 @@ _CONVNEXTS = {
     (128, 27): "base",
     (192, 27): "large",
 }
+_MOST_NAMED = 12
+"""Tensors that an error names at most of those that differ; of a network that is quite another these are all."""
 NAME_IT = "give its timm name as architecture"
 
 
@@ -143,7 +145,7 @@ def infer_architecture(
         WeightsError: it cannot be told, or timm does not have it.
     """
     if hint is None:
-        hint, width = _resnet(tensors) if "layer1.0.conv1.weight" in tensors else (_other(tensors), 1.0)
+        hint, width = _resnet(tensors) if _is_resnet(tensors) else (_other(tensors), 1.0)
     else:
         width = _width(hint, tensors)
     usual = usual_shapes(hint)
@@ -170,8 +172,12 @@ def usual_shapes(name: str) -> dict[str, tuple[int, ...]]:
     return {key: tuple(value.shape) for key, value in model.state_dict().items()}
 
 
+def _is_resnet(tensors: Mapping[str, Tensor]) -> bool:
+    return "layer1.0.conv1.weight" in tensors or "layer1.0.conv2.weight" in tensors
+
+
 def _resnet(tensors: Mapping[str, Tensor]) -> tuple[str, float]:
-    blocks = tuple(_count(tensors, rf"layer{stage}\.(\d+)\.conv1\.weight") for stage in (1, 2, 3, 4))
+    blocks = tuple(_count(tensors, rf"layer{stage}\.(\d+)\.conv[12]\.weight") for stage in (1, 2, 3, 4))
     bottleneck = "layer1.0.conv3.weight" in tensors
     last = [tensors.get(f"layer{i}.0.conv{3 if bottleneck else 2}.weight") for i in (1, 2, 3, 4)]
     middle = tensors.get("layer1.0.conv2.weight")
@@ -246,26 +252,50 @@ def _other(tensors: Mapping[str, Tensor]) -> str:
     first = next((key for key, shape in shapes.items() if len(shape) == 4), None)
 
     def fits(key: str, shape: tuple[int, ...]) -> bool:
-        found = tuple(tensors[key].shape) if key in tensors else ()
+        found = tuple(tensors[key].shape)
         if key == "pos_embed":
             return len(found) == 3 and found[2] == shape[2]
         return found[:1] + found[2:] == shape[:1] + shape[2:] if key == first else found == shape
 
-    differing = [key for key, shape in shapes.items() if not fits(key, shape)]
-    differing += [key for key in tensors if key not in shapes and not purpose_of(key)]
-    if shapes and not differing:
+    if not shapes:
+        raise WeightsError(
+            f"the network is none of the usual ViTs and ConvNeXts; {NAME_IT}. It holds:\n{shown(tensors)}"
+        )
+    missing = [key for key in shapes if key not in tensors]
+    misfits = [key for key in shapes if key in tensors and not fits(key, shapes[key])]
+    unexpected = [*misfits, *(key for key in tensors if key not in shapes and not purpose_of(key))]
+    if not (missing or unexpected):
         return name
-    unlike = f"like {name}, but not in {', '.join(differing[:5])}" if shapes else "none of the usual ViTs and ConvNeXts"
-    raise WeightsError(f"the network is {unlike}; {NAME_IT}. It holds:\n{shown(tensors)}")
+    lines = [
+        f"  {what}: {_in_words(found)}" for what, found in (("missing", missing), ("unexpected", unexpected)) if found
+    ]
+    lines += [f"  {key} is {tuple(tensors[key].shape)}, must be {shapes[key]}" for key in misfits[:_MOST_NAMED]]
+    raise WeightsError(
+        "\n".join([f"the network is like {name}, but not the same:", *lines])
+        + f"\nIf it is another one, {NAME_IT}; if not, its weights are not whole"
+    )
 
 
 def _vit_or_convnext(tensors: Mapping[str, Tensor]) -> str | None:
-    if (patches := tensors.get("patch_embed.proj.weight")) is not None and patches.ndim == 4:
-        return f"vit_{_VITS.get(patches.shape[0])}_patch{patches.shape[-1]}_224"
-    if (stem := tensors.get("stem.0.weight")) is not None:
-        size = _CONVNEXTS.get((stem.shape[0], _count(tensors, r"stages\.2\.blocks\.(\d+)\.conv_dw\.weight")))
-        return f"convnext{'v2' if 'stages.0.blocks.0.mlp.grn.weight' in tensors else ''}_{size}"
+    patches, channels = tensors.get("patch_embed.proj.weight"), _length(tensors, "patch_embed.proj.")
+    if channels and (patches is None or patches.ndim == 4):
+        return f"vit_{_VITS.get(channels)}_patch{16 if patches is None else patches.shape[-1]}_224"
+    if channels := _length(tensors, "stem.0."):
+        size = _CONVNEXTS.get((channels, _count(tensors, r"stages\.2\.blocks\.(\d+)\.\w.*")))
+        return f"convnext{'v2' if any('.grn.' in name for name in tensors) else ''}_{size}"
     return None
+
+
+def _length(tensors: Mapping[str, Tensor], layer: str) -> int | None:
+    """Output channels of a layer, by its weight or, where that is missing, by its bias."""
+    found = [tensors[layer + kind] for kind in ("weight", "bias") if layer + kind in tensors]
+    return found[0].shape[0] if found and found[0].ndim else None
+
+
+def _in_words(names: list[str]) -> str:
+    """How many tensors, and the first names."""
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return f"{len(names)} tensor{'' if len(names) == 1 else 's'}, {', '.join(names[:_MOST_NAMED])}{more}"
 
 
 def _count(tensors: Mapping[str, Tensor], pattern: str) -> int:

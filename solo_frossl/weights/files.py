@@ -31,6 +31,7 @@ class FileContent:
         tensors: every tensor by its full name, on the CPU; those in nested containers by the keys on the way joined by
             dots: ``state_dict.backbone.conv1.weight``.
         config: the run's configuration, in a checkpoint of this library; else None.
+        images: how a run's images were prepared (image_size, mean, std), in a checkpoint of this library; else empty.
         metadata: text by key, of a safetensors file.
         kind: ``safetensors`` or ``torch``.
         foreign: classes of objects in the file that are neither tensors nor plain values, and were not read.
@@ -38,6 +39,7 @@ class FileContent:
 
     tensors: dict[str, Tensor]
     config: dict[str, Any] | None = None
+    images: dict[str, Any] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
     kind: str = "torch"
     foreign: tuple[str, ...] = ()
@@ -110,9 +112,14 @@ def _read_torch(path: Path, start: bytes) -> FileContent:
     except Exception as error:  # whatever a damaged pickle leads to
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise WeightsError(f"{path} cannot be read ({reason}): it is cut off or damaged, or no checkpoint") from error
-    config = content.get("config") if isinstance(content, Mapping) else None
+    config, images = (content.get(key) if isinstance(content, Mapping) else None for key in ("config", "images"))
     foreign = {**reader.foreign, **({content.pickled_name: None} if isinstance(content, Inert) else {})}
-    return FileContent(named, config=config if isinstance(config, dict) else None, foreign=tuple(foreign))
+    return FileContent(
+        named,
+        config=config if isinstance(config, dict) else None,
+        images=images if isinstance(images, dict) else {},
+        foreign=tuple(foreign),
+    )
 
 
 def _check_torch_file(path: Path, start: bytes) -> None:

@@ -105,12 +105,13 @@ _PURPOSES = (
 _LIGHTLY = re.compile(
     r"(projection|prediction)_head|(student|teacher)_head|online_classifier|backbone_momentum|(student|teacher|query)_backbone"
 )
-_RESNET = re.compile(r"(?P<root>(?:.*\.)?)layer1\.0\.conv1\.weight")
+# Each is of two tensors that such a network has: a file that lacks one is told, and what it lacks is named.
+_RESNET = re.compile(r"(?P<root>(?:.*\.)?)layer1\.0\.conv[12]\.weight")
 _SEQUENCE = re.compile(r"(?P<root>(?:.*\.)?)(?P<stage>[2-4])\.0\.conv1\.weight")
-_VIT = re.compile(r"(?P<root>(?:.*\.)?)patch_embed\.proj\.weight")
-_CONVNEXT = re.compile(r"(?P<root>(?:.*\.)?)stages\.0\.blocks\.0\.conv_dw\.weight")
-_TORCHVISION_VIT = re.compile(r"(?P<root>(?:.*\.)?)encoder\.layers\.encoder_layer_0\.self_attention\.in_proj_weight")
-_TORCHVISION_CONVNEXT = re.compile(r"(?P<root>(?:.*\.)?)features\.1\.0\.layer_scale")
+_VIT = re.compile(r"(?P<root>(?:.*\.)?)patch_embed\.proj\.(weight|bias)")
+_CONVNEXT = re.compile(r"(?P<root>(?:.*\.)?)stages\.0\.blocks\.[01]\.conv_dw\.weight")
+_TORCHVISION_VIT = re.compile(r"(?P<root>(?:.*\.)?)encoder\.layers\.encoder_layer_[01]\.self_attention\.in_proj_weight")
+_TORCHVISION_CONVNEXT = re.compile(r"(?P<root>(?:.*\.)?)features\.1\.[01]\.layer_scale")
 _Renames = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
 _SHORTCUT: _Renames = ((r"^(layer\d+\.\d+)\.shortcut\.", r"\1.downsample."),)
 """lightly's ResNetGenerator calls ``shortcut`` what torchvision and timm call ``downsample``."""
@@ -142,7 +143,7 @@ _RENAMES: dict[re.Pattern[str], _Renames] = {
         (r"^classifier\.0\.", "head.norm."),
     ),
 }
-"""What tells of a network, by a name that only it has, and how its names become timm's: one pattern after the other."""
+"""What tells of a network, by names that only it has, and how its names become timm's: one pattern after the other."""
 
 
 def recognise(tensors: Mapping[str, Tensor], names: Collection[str] = ()) -> Layout:
@@ -235,7 +236,7 @@ def _union(named: list[Encoder], structured: list[Encoder], names: Collection[st
 
 
 def _is_vit(root: str, tensors: Mapping[str, Tensor]) -> bool:
-    return f"{root}blocks.0.attn.qkv.weight" in tensors
+    return any(f"{root}blocks.{i}.attn.qkv.weight" in tensors for i in (0, 1))
 
 
 def _timm_name(name: str, renames: _Renames = _SHORTCUT) -> str:

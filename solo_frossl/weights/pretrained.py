@@ -379,10 +379,14 @@ def _about(content: FileContent) -> dict[str, Any]:
     data = config.get("data") or {}
     dataset = DATASETS.get(str(config.get("dataset")))
     size = data.get("image_size") or data.get("resize") or (dataset.native_size if dataset else None)
-    values = {key: model[key] for key in ("stem", "width") if key in model}
-    return {
-        "architecture": Architecture.from_dict({"backbone": model["backbone"], **values, "image_size": size}),
+    prepared = {  # by what the run recorded; an older checkpoint leaves it to configuration and dataset
+        "image_size": size,
         "mean": data.get("mean") or (dataset.native_mean if dataset else None),
         "std": data.get("std") or (dataset.native_std if dataset else None),
+    } | content.images
+    values = {key: model[key] for key in ("stem", "width") if key in model} | {"image_size": prepared.pop("image_size")}
+    return {
+        "architecture": Architecture.from_dict({"backbone": model["backbone"], **values}),
+        **prepared,
         "config": config,
     }

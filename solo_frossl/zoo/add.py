@@ -17,7 +17,7 @@ from solo_frossl.weights.layouts import Role
 from solo_frossl.zoo.card import model_card
 from solo_frossl.zoo.errors import ZooError
 from solo_frossl.zoo.files import write_weights
-from solo_frossl.zoo.index import PRECISIONS, Entry, check_name, read_index, write_index
+from solo_frossl.zoo.index import PRECISIONS, Entry, check_name, read_index, shipped_index, write_index
 
 WEIGHTS, CARDS = "weights", "cards"
 """Folders beside the index."""
@@ -83,6 +83,8 @@ def add_checkpoint(
         "precision": precision,
     }
     folder = index_path.absolute().parent
+    shipped = index_path.resolve() == shipped_index().resolve()
+    own = "" if shipped else f" --index {index_path.name}"
     written: list[Path] = []
     try:
         part = folder / WEIGHTS / f"{name}.safetensors"
@@ -99,7 +101,7 @@ def add_checkpoint(
             **about,
             num_features=backbone.num_features,
             accuracy=accuracy,
-            measured_by=f"solo-frossl linear --backbone zoo:{name}; solo-frossl knn --backbone zoo:{name}",
+            measured_by="; ".join(f"solo-frossl {probe} --backbone zoo:{name}{own}" for probe in ("linear", "knn")),
             licence=licence,
             file=file.name,
             size=file.stat().st_size,
@@ -111,7 +113,13 @@ def add_checkpoint(
         draw_curves(run.metrics, picture)
         card = folder / CARDS / f"{name}.md"
         written.append(card)
-        card.write_text(model_card(entry, validation_images=validation_images, picture=picture.name), encoding="utf-8")
+        text = model_card(
+            entry,
+            validation_images=validation_images,
+            picture=picture.name,
+            index=None if shipped else index_path.name,
+        )
+        card.write_text(text, encoding="utf-8")
         with FileLock(index_path.with_name(index_path.name + ".lock")):  # others may have added theirs by now
             write_index(index_path, [*_refuse_taken(index_path, name), entry])
     except BaseException:

@@ -62,9 +62,10 @@ def fetch(entry: Entry, *, cache: str | Path | None = None, progress: bool = Tru
 
     A ``file:`` place is read where it lies. From elsewhere the file is downloaded into the cache, in which it appears
     whole and right or not at all; what has broken off is kept in ``.downloads`` beside it and continued by the next
-    call. Processes that ask for the same file wait for each other. A cached file is used without any network. Its size
-    and hash are checked when a process first asks for it, and again whenever size, time of change or inode differ; one
-    that is wrong is deleted with a warning, and fetched again.
+    call. A warning names the places that were passed over, and why. Processes that ask for the same file wait for each
+    other. A cached file is used without any network. Its size and hash are checked when a process first asks for it,
+    and again whenever size, time of change or inode differ; one that is wrong is deleted with a warning, and fetched
+    again.
 
     Args:
         entry: of an index.
@@ -100,9 +101,15 @@ def fetch(entry: Entry, *, cache: str | Path | None = None, progress: bool = Tru
         for place in entry.parsed_places():
             try:
                 if place.kind == "file":
-                    return _local(place, entry)
-                if unwritable is None:
-                    return target if there() else _download(place, entry, folder, progress, timeout)
+                    found = _local(place, entry)
+                elif unwritable is None:
+                    found = target if there() else _download(place, entry, folder, progress, timeout)
+                else:
+                    continue
+                if reasons:
+                    passed = "\n".join(reasons)
+                    warnings.warn(f"{entry.name} is had from {place.text}; passed over:\n{passed}", stacklevel=2)
+                return found
             except PlaceError as error:
                 reasons.append(f"  {place.text}: {error}")
             except OSError as error:

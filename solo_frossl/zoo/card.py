@@ -18,13 +18,14 @@ _ENCODERS = {
 }
 
 
-def model_card(entry: Entry, *, validation_images: int, picture: str | None = None) -> str:
+def model_card(entry: Entry, *, validation_images: int, picture: str | None = None, index: str | None = None) -> str:
     """The card of a checkpoint.
 
     Args:
         entry: what the index says of it.
         validation_images: on how many images the accuracies were measured.
         picture: name of the picture of its training, which lies beside the card; None: there is none.
+        index: the index that has the entry, as seen from its folder; None: the one that comes with the package.
     """
     stem = entry.architecture.get("stem", "imagenet")
     about = {
@@ -47,7 +48,8 @@ def model_card(entry: Entry, *, validation_images: int, picture: str | None = No
     lines += [f"`{entry.measured_by}`."]
     if picture:
         lines += ["", "## Training", "", f"![Accuracy, loss terms and effective rank by epoch]({picture})"]
-    use = f'backbone = solo_frossl.load("zoo:{entry.name}")'
+    of_index = "" if index is None else f', index="{index}"'
+    use = f'backbone = solo_frossl.load("zoo:{entry.name}"{of_index})'
     lines += ["", "## Use", "", "```python", "import solo_frossl", "", use]
     lines += [f"features = backbone(backbone.transform(image)[None])  # (1, {entry.num_features})", "```"]
     config = yaml.safe_dump(dict(entry.config), sort_keys=False, allow_unicode=True).rstrip()

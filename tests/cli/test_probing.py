@@ -237,11 +237,35 @@ def test_transfer_takes_the_backbones_size_and_normalisation(colour, photos, tmp
     assert (found["image_size"], found["mean"], found["std"]) == (16, [0.5] * 3, [0.2] * 3)
 
 
+def test_a_run_says_how_its_images_are_prepared(runs, photos, tmp_path):
+    """Digits publish no mean: it is measured on the training images, and nowhere in the configuration."""
+    backbone = load_backbone(runs / "frossl/checkpoints/last.ckpt")
+    assert (backbone.image_size, backbone.mean) == (8, (pytest.approx(0.3057, abs=1e-4),))
+    assert backbone.std == (pytest.approx(0.3759, abs=1e-4),)
+    assert solo_frossl.load("frossl", runs_dir=runs).transform(Image.new("RGB", (8, 8))).shape == (1, 8, 8)
+    options = ["--dataset=folder", f"--data.root={photos}", "--device=cpu", "--picture=none"]
+    assert features([f"--backbone={runs}/frossl", *options, f"--out={tmp_path}/a.npz"]) == 0
+    export_backbone(backbone, tmp_path / "backbone.safetensors", "safetensors")
+    assert features([f"--backbone={tmp_path}/backbone.safetensors", *options, f"--out={tmp_path}/b.npz"]) == 0
+    (run, *_), (file, *_) = read_features(tmp_path / "a.npz"), read_features(tmp_path / "b.npz")
+    torch.testing.assert_close(run.features, file.features)
+
+
 def grey(folder, **statistics):
     """A file with a network of one channel, of random weights."""
     backbone = load_backbone("untrained:resnet18", stem="cifar", width=0.125, image_size=8, channels=1, **statistics)
     export_backbone(backbone, folder / "grey.safetensors", "safetensors")
     return folder / "grey.safetensors"
+
+
+def test_images_that_cannot_be_probed(colour, photos, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    options = [f"--backbone={colour}", "--dataset=folder", "--device=cpu"]
+    refused(knn, *options, f"--data.root={tmp_path}/empty")
+    assert f"no images in {tmp_path}/empty" in capsys.readouterr().err
+    options[0] = "--backbone=untrained:convnext_atto"  # whose smallest image has 32 pixels
+    refused(knn, *options, f"--data.root={photos}", "--data.image_size=24")
+    assert "cannot take images of 24 x 24 pixels" in capsys.readouterr().err
 
 
 def test_a_network_for_grey_sees_the_luma_of_colours(photos, tmp_path, capsys):
@@ -534,6 +558,8 @@ def test_an_entry_from_a_run(runs, tmp_path, capsys):
     assert read_about(index.parent / "weights" / target.file)["encoder"] == "target"
     assert "encoder" not in read_about(index.parent / "weights" / entry.file)
     assert "| encoder | `backbone`, the one" in card
+    assert entry.measured_by.endswith("solo-frossl knn --backbone zoo:a --index index.yaml")
+    assert f'solo_frossl.load("zoo:a", index="{index.name}")' in card
     assert "| encoder | `target`, the" in (index.parent / f"cards/{target.name}.md").read_text(encoding="utf-8")
     for role in ("backbone", "target"):  # it is all that the file holds
         assert load_backbone(f"zoo:{target.name}", index=index, encoder=role).num_features == 64

@@ -26,7 +26,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from solo_frossl.methods.backbones import Stem
-from solo_frossl.weights import Architecture, WeightsError, load_backbone, recognise
+from solo_frossl.weights import Architecture, WeightsError, infer_architecture, load_backbone, recognise
+from solo_frossl.weights.architecture import usual_shapes
 
 CIFAR = {"small": True, "padding": 2}
 """The stem that solo-learn has for CIFAR."""
@@ -364,12 +365,68 @@ def test_a_vit_of_torchvision_that_is_not_whole(saved):
     del content["encoder.layers.encoder_layer_3.ln_1.bias"]
     content["encoder.more"] = torch.ones(2)
     path = saved(content)
-    with pytest.raises(WeightsError, match=r"like vit_tiny_patch16_224, but not in blocks\.3\.norm1\.bias, enc"):
+    missing = r"missing: 1 tensor, blocks\.3\.norm1\.bias\n  unexpected: 1 tensor, encoder\.more\n"
+    with pytest.raises(WeightsError, match=rf"like vit_tiny_patch16_224, but not the same:\n  {missing}If it is"):
         load_backbone(path)
     with pytest.raises(WeightsError, match=r"missing: 1 tensor, blocks\.3\.norm1\.bias\n  unexpected: 1 tensor, enc"):
         load_backbone(path, architecture="vit_tiny_patch16_224")
-    with pytest.raises(WeightsError, match=r"like vit_tiny_patch16_224, but not in blocks\.2\."):
+    with pytest.raises(WeightsError, match=r"missing: 120 tensors, blocks\.2\..* and 108 more"):
         load_backbone(saved(torchvision_vit(layers=2).state_dict()))
+
+
+ANCHORS = {
+    "torchvision ViT": ("vit_tiny_patch16_224", "encoder.layers.encoder_layer_0.self_attention.in_proj_weight"),
+    "torchvision ConvNeXt": ("convnext_tiny", "features.1.0.layer_scale"),
+    "ViT": ("vit_tiny_patch16_224", "patch_embed.proj.weight"),
+    "ViT's attention": ("vit_tiny_patch16_224", "blocks.0.attn.qkv.weight"),
+    "ConvNeXt": ("convnext_atto", "stages.0.blocks.0.conv_dw.weight"),
+    "ConvNeXt's stem": ("convnext_atto", "stem.0.weight"),
+    "ConvNeXt's third stage": ("convnext_atto", "stages.2.blocks.5.conv_dw.weight"),
+    "ConvNeXt V2": ("convnextv2_atto", "stages.0.blocks.0.mlp.grn.weight"),
+    "ResNet": ("resnet18", "layer1.0.conv1.weight"),
+}
+"""Names of networks, each with a tensor that recognition could hang on."""
+
+
+@pytest.mark.parametrize("kind", ANCHORS)
+def test_no_single_tensor_is_needed_to_recognise_a_network(kind):
+    """So that the one which is missing is named, by timm's name for it."""
+    name, gone = ANCHORS[kind]
+    with torch.device("meta"):
+        if kind == "torchvision ViT":
+            network = torchvision_vit()
+        elif kind == "torchvision ConvNeXt":
+            network = torchvision.models.convnext_tiny()
+        else:
+            network = timm.create_model(name, num_classes=0)
+    content = {f"state_dict.{key}": value for key, value in network.state_dict().items() if key != gone}
+    usual = usual_shapes(name)
+    for names in ((), usual):
+        encoder = recognise(content, names).encoder()
+        assert encoder.root == "state_dict."
+        (missing,) = usual.keys() - encoder.names.keys()
+    if kind == "ResNet":
+        assert infer_architecture(encoder.tensors(content)).backbone == name
+        return
+    with pytest.raises(WeightsError, match=rf"like {name}, .*\n  missing: 1 tensor, {re.escape(missing)}\n"):
+        infer_architecture(encoder.tensors(content))
+
+
+@pytest.mark.parametrize("architecture", ["vit_tiny_patch16_224", "convnext_atto"])
+def test_what_a_network_lacks_has_besides_or_has_otherwise_is_said(saved, architecture):
+    content = timm.create_model(architecture, num_classes=0).state_dict()
+    names = [name for name in content if name.endswith(("norm.weight", "norm1.weight"))]
+    lacking, other, length = names[-1], names[0], len(content[names[0]])
+    del content[lacking]
+    content |= {"blocks.0.gadget": torch.ones(2), other: torch.ones(7)}
+    for given in (None, architecture):
+        with pytest.raises(WeightsError) as error:
+            load_backbone(saved(content), architecture=given)
+        message = str(error.value)
+        assert f"missing: 1 tensor, {lacking}\n" in message
+        (unexpected,) = re.findall("unexpected: 2 tensors, (.*)", message)
+        assert {*unexpected.split(", ")} == {other, "blocks.0.gadget"}
+        assert f"\n  {other} is (7,), must be ({length},)\n" in message
 
 
 def test_the_format_of_before_torch_1_6_and_files_without_counters(saved):

@@ -19,6 +19,8 @@ import solo_frossl.zoo.cache
 from solo_frossl.zoo import ZooError, cache_folder, fetch, remove_cached
 from solo_frossl.zoo.download import Part
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*passed over")  # which one test asks for
+
 CONTENT = random.Random(0).randbytes(3000)
 """The right file."""
 
@@ -76,7 +78,10 @@ class TestGood:
 
     def test_the_first_place_that_is_good_is_the_last_that_is_asked(self, server, tmp_path):
         asked = len(server.requests)
-        fetch(make_entry(CONTENT, server("not_found"), server("good"), server("no_ranges")), cache=tmp_path)
+        with pytest.warns(UserWarning, match="passed over") as told:
+            fetch(make_entry(CONTENT, server("not_found"), server("good"), server("no_ranges")), cache=tmp_path)
+        words = f"had from {server('good')}; passed over:\n  {server('not_found')}: answers 404"
+        assert any(words in str(warning.message) for warning in told)
         assert [request.path.split("/")[1] for request in server.requests[asked:]] == ["not_found", "good"]
 
     def test_a_bar(self, server, tmp_path, monkeypatch):
