@@ -102,11 +102,12 @@ def draw_confusion(confusion: Sequence[Sequence[int]], class_names: Sequence[str
     fontsize = min(13.0, max(5.0, 72 * 0.7 * side / classes))
     every = math.ceil(classes / 120)
     with mpl.rc_context({"font.size": 13}):
-        figure = Figure(figsize=(side + 2, side + 1.5), layout="constrained")
-        axes = figure.subplots()
-        image = axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
         ticks = range(0, classes, every)
         names = [str(class_names[i]) for i in ticks]
+        beside = 0.6 * fontsize / 72 * max(map(len, names))  # inches that the longest name takes
+        figure = Figure(figsize=(side + beside + 2.1, side + beside + 0.6), layout="constrained")
+        axes = figure.subplots()
+        image = axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
         axes.set_xticks(ticks, names, rotation=90, fontsize=fontsize)
         axes.set_yticks(ticks, names, fontsize=fontsize)
         axes.set_xlabel("predicted class")
