@@ -104,8 +104,7 @@ def draw_confusion(confusion: Sequence[Sequence[int]], class_names: Sequence[str
     with mpl.rc_context({"font.size": 13}):
         ticks = range(0, classes, every)
         names = [str(class_names[i]) for i in ticks]
-        beside = 0.6 * fontsize / 72 * max(map(len, names))  # inches that the longest name takes
-        figure = Figure(figsize=(side + beside + 2.1, side + beside + 0.6), layout="constrained")
+        figure = Figure(figsize=(side + 2, side + 1.5), layout="constrained")
         axes = figure.subplots()
         image = axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
         axes.set_xticks(ticks, names, rotation=90, fontsize=fontsize)
@@ -120,7 +119,7 @@ def draw_confusion(confusion: Sequence[Sequence[int]], class_names: Sequence[str
                         column, row, f"{value:.0f}" if value >= 0.5 else "<1", ha="center", va="center", color=colour
                     )
         figure.colorbar(image, ax=axes, label="% of the true class", fraction=0.04)
-        _save(figure, out_png)
+        _save(figure, out_png, cut=True)  # names of any length leave room that is not known before
 
 
 class Tile(NamedTuple):
@@ -316,10 +315,11 @@ def _set_loss_scale(axes: Axes) -> None:
         axes.set_yscale("log")
 
 
-def _save(figure: Figure, path: str | Path) -> None:
+def _save(figure: Figure, path: str | Path, *, cut: bool = False) -> None:
+    """Write the picture, atomically; cut: without what is empty around it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     FigureCanvasAgg(figure)
-    figure.savefig(part, format="png", dpi=120)
+    figure.savefig(part, format="png", dpi=120, **({"bbox_inches": "tight", "pad_inches": 0.1} if cut else {}))
     os.replace(part, path)

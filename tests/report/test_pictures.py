@@ -32,7 +32,7 @@ def drawn(monkeypatch):
     """The figures that were saved."""
     figures: list[Figure] = []
     save = pictures._save
-    monkeypatch.setattr(pictures, "_save", lambda figure, path: (figures.append(figure), save(figure, path)))
+    monkeypatch.setattr(pictures, "_save", lambda *what, **how: (figures.append(what[0]), save(*what, **how)))
     return figures
 
 
