@@ -111,6 +111,8 @@ def test_confusion_names_every_class_and_cuts_no_label_off(tmp_path, drawn, clas
         border = np.asarray(image.convert("L"))
     edges = np.concatenate([border[:3].ravel(), border[-3:].ravel(), border[:, :3].ravel(), border[:, -3:].ravel()])
     assert edges.min() == 255  # white: nothing reaches the edge
+    sides = (border[:30], border[-30:], border[:, :30], border[:, -30:])
+    assert max(side.min() for side in sides) < 255  # nor is there an empty band
     assert max(image.size) < 3000
 
 
