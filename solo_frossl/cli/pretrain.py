@@ -127,16 +127,15 @@ def _add_options(parser: LightningArgumentParser) -> None:
 
 
 def _pretrain(argv: list[str]) -> int:
-    flags = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    flags.add_argument("--resume", nargs="?", const="", default=None)
-    flags.add_argument("--dry_run", action="store_true")
-    own, argv = flags.parse_known_args(argv)
+    resume, argv = _take_resume(argv)
+    dry = "--dry_run" in argv
+    argv = [argument for argument in argv if argument != "--dry_run"]
     run = None
-    if own.resume is not None:
-        run = _run_to_resume(own.resume, argv)
+    if resume is not None:
+        run = _run_to_resume(resume, argv)
         argv = ["--config", str(run.config), *argv]
     parsed = parse(argv)
-    if own.dry_run:
+    if dry:
         return dry_run(parsed, trainer_arguments, check_views)
     return _run(parsed, run)
 
@@ -158,6 +157,20 @@ def parse(argv: list[str]) -> Parsed:
         " one validation step, prints what it found and writes nothing.",
         prog=PROGRAM,
     )
+
+
+def _take_resume(argv: list[str]) -> tuple[str | None, list[str]]:
+    """What ``--resume`` names, "" where it names nothing, None without it; and the other arguments.
+
+    argparse would take an option that follows for the name if its value has a space, as lists of views have.
+    """
+    for place, argument in enumerate(argv):
+        if argument.startswith("--resume="):
+            return argument.removeprefix("--resume="), argv[:place] + argv[place + 1 :]
+        if argument == "--resume":
+            named = place + 1 < len(argv) and not argv[place + 1].startswith("-")
+            return argv[place + 1] if named else "", argv[:place] + argv[place + 1 + named :]
+    return None, argv
 
 
 def _run_to_resume(which: str, argv: list[str]) -> RunFolder:

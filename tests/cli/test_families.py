@@ -3,15 +3,15 @@
 import csv
 import random
 import signal
-import time
-from contextlib import suppress
 
 import pytest
 import torch
 from real_processes import finish, start, start_two
+from signal_at_step import NO_SIGNAL, signal_at_step
 from small_methods import NO_BATCH_NORM, OWN, ROOT, SMALL, VIT
 
-from solo_frossl.runs import CheckpointError, read_checkpoint
+from solo_frossl.run_files import RunFolder
+from solo_frossl.runs import newest_readable, read_checkpoint
 
 FAMILIES = {
     "moco_v2": [],  # contrast of samples: queue, EMA
@@ -41,10 +41,7 @@ def checkpoint(folder):
 
 def steps_saved(folder):
     """Steps in the newest checkpoint, which is ``previous`` between the two renames that put a new one in place."""
-    for name in ("last", "previous"):
-        with suppress(CheckpointError):
-            return read_checkpoint(folder / f"r/checkpoints/{name}.ckpt")["global_step"]
-    return 0
+    return read_checkpoint(newest_readable(RunFolder(folder / "r")))["global_step"]
 
 
 def measured(folder):
@@ -64,17 +61,13 @@ def test_killed_at_some_step_and_resumed_it_ends_bit_identical(name, tmp_path):
 
     every_step = arguments(name, *more, "--checkpoint.every_n_steps=1")
     draw = random.Random(name)
-    target = draw.randint(2, STEPS + 1)
-    (process,) = start(broken, *every_step)
-    while steps_saved(broken) < target and process.is_alive():
-        time.sleep(0.01)
-    time.sleep(draw.uniform(0, 0.03))  # somewhere in a step, or in writing what it left
-    process.kill()
+    step, delay = draw.randint(2, STEPS + 1), draw.uniform(0, 0.03)
+    (process,) = start(broken, *every_step, signal_at_step("SIGKILL", step, delay))
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    assert target <= steps_saved(broken) < EPOCHS * STEPS
+    assert steps_saved(broken) in (step - 1, step)
 
-    finish(broken, start(broken, *every_step, "--resume"))
+    finish(broken, start(broken, *every_step, "--resume", NO_SIGNAL))
     ours, theirs = checkpoint(broken), checkpoint(whole)
     assert ours["global_step"] == theirs["global_step"] == EPOCHS * STEPS
     ours, theirs = ours["state_dict"], theirs["state_dict"]

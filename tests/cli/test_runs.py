@@ -6,19 +6,19 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from pseudo_terminal import terminal
+from signal_at_step import NO_SIGNAL, signal_at_step
 from wandb_file import read_wandb
 
 from solo_frossl.cli.dashboard import metrics
 from solo_frossl.cli.pretrain import pretrain
 from solo_frossl.run_files import RunFolder, read_metrics, read_spectra, read_status
-from solo_frossl.runs import read_checkpoint
+from solo_frossl.runs import newest_readable, read_checkpoint
 
 ROOT = Path(__file__).parents[2]
 TINY = [
@@ -42,7 +42,7 @@ def start(folder, *more, **kwargs):
     """The main job in a process of its own, of a user who has no W&B key."""
     command = [sys.executable, str(ROOT / "main_pretrain.py"), *arguments(folder, *more)]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
-    environment |= {"OMP_NUM_THREADS": "1", "NETRC": str(folder / "no-netrc")}
+    environment |= {"OMP_NUM_THREADS": "1", "NETRC": str(folder / "no-netrc"), "PYTHONPATH": str(ROOT / "tests")}
     environment |= {f"WANDB_{name}_DIR": str(folder / f"wandb-{name}") for name in ("DATA", "CACHE", "CONFIG")}
     return subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kwargs
@@ -202,17 +202,15 @@ def test_the_dashboard_draws_what_a_run_measures(uninterrupted):
 def test_killed_again_and_again_it_ends_bit_identical(uninterrupted, tmp_path):
     whole, _ = uninterrupted
     draw = random.Random(0)
-    for _ in range(3):
-        # --resume finds nothing before the first configuration is written: then the run starts anew.
-        more = ["--checkpoint.every_n_steps=1"]
-        process = start(tmp_path, *more, *(["--resume"] if (tmp_path / "r/config.yaml").is_file() else []))
-        target = _steps_saved(tmp_path) + draw.randint(1, STEPS)
-        while _steps_saved(tmp_path) < target and process.poll() is None:
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+    every_step = "--checkpoint.every_n_steps=1"
+    for resume in ((), ("--resume",), ("--resume",)):
+        step = _steps_saved(tmp_path) + draw.randint(2, 3)
+        process = start(tmp_path, every_step, *resume, signal_at_step("SIGKILL", step, draw.uniform(0, 0.05)))
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == -signal.SIGKILL, output
+        assert _steps_saved(tmp_path) in (step - 1, step)
         assert state(tmp_path) == "killed"
-    finish(start(tmp_path, "--checkpoint.every_n_steps=1", "--resume"))
+    finish(start(tmp_path, every_step, "--resume", NO_SIGNAL))
     assert_identical(weights(whole), weights(tmp_path))
     assert [row["epoch"] for row in rows(tmp_path)] == [row["epoch"] for row in rows(whole)]
     for ours, theirs in zip(rows(tmp_path), rows(whole), strict=True):
@@ -222,10 +220,9 @@ def test_killed_again_and_again_it_ends_bit_identical(uninterrupted, tmp_path):
 
 
 def _steps_saved(folder):
-    try:
-        return read_checkpoint(folder / "r/checkpoints/last.ckpt")["global_step"]
-    except Exception:
-        return 0
+    """Steps in the newest checkpoint, which is ``previous`` between the two renames that put a new one in place."""
+    newest = newest_readable(RunFolder(folder / "r"))
+    return 0 if newest is None else read_checkpoint(newest)["global_step"]
 
 
 @pytest.mark.slow
@@ -242,33 +239,26 @@ def test_a_truncated_newest_checkpoint_falls_back_to_the_one_before(uninterrupte
 @pytest.mark.slow
 def test_sigterm_saves_and_exits_cleanly(uninterrupted, tmp_path):
     whole, _ = uninterrupted
-    process = start(tmp_path, "--checkpoint.every_n_steps=0")
-    while not (tmp_path / "r/checkpoints/last.ckpt").is_file() and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    output = finish(process)
-    assert "Stopped by SIGTERM" in output
+    output = finish(start(tmp_path, "--checkpoint.every_n_steps=0", signal_at_step("SIGTERM", STEPS + 2)))
+    assert f"Stopped by SIGTERM; saved after step {STEPS + 2}." in output
     assert "Traceback" not in output
-    assert _steps_saved(tmp_path) < 3 * STEPS
+    assert _steps_saved(tmp_path) == STEPS + 2
     assert state(tmp_path) == "stopped"
-    finish(start(tmp_path, "--resume"))
+    finish(start(tmp_path, "--resume", NO_SIGNAL))
     assert_identical(weights(whole), weights(tmp_path))
 
 
 @pytest.mark.slow
 def test_ctrl_c_saves_too(uninterrupted, tmp_path):
     whole, _ = uninterrupted
-    process = start(tmp_path, "--checkpoint.every_n_steps=0")
-    while not (tmp_path / "r/checkpoints/last.ckpt").is_file() and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process = start(tmp_path, "--checkpoint.every_n_steps=0", signal_at_step("SIGINT", STEPS + 2))
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 130, output
     assert "press Ctrl-C again" in output
-    assert "Stopped by Ctrl-C; saved after step" in output
+    assert f"Stopped by Ctrl-C; saved after step {STEPS + 2}." in output
     assert state(tmp_path) == "stopped"
     assert "Traceback" not in output
-    finish(start(tmp_path, "--resume"))
+    finish(start(tmp_path, "--resume", NO_SIGNAL))
     assert_identical(weights(whole), weights(tmp_path))
 
 
@@ -361,6 +351,8 @@ def test_a_dry_run_tells_and_writes_nothing(tmp_path, capsys, monkeypatch):
         (["--trainer.max_epoch=3"], "max_epochs"),
         (["--data.batch_size=100000"], "fill one batch"),
         (["--resume=nothing-here"], "no run named 'nothing-here'"),
+        (["--resume", "nothing-here"], "no run named 'nothing-here'"),
+        (["--resume", "--data.views=[{recipe: digits, count: 2}]"], "no run named 'r'"),
         (["--trainer.accelerator=abacus"], "abacus"),
     ],
 )
