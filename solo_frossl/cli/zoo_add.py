@@ -1,6 +1,7 @@
 """``solo-frossl zoo add RUN``: a run's backbone as an entry of the zoo, measured from the file that is written."""
 
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from solo_frossl.cli.errors import ConfigError, one_message
 from solo_frossl.cli.pretrain import quiet
 from solo_frossl.cli.probing import Probing, add_backbone_options, add_device_options, prepare
+from solo_frossl.data import ImageFolder
 from solo_frossl.probe import KNNConfig, LinearConfig, linear_and_knn
 from solo_frossl.run_files import RunFolder
 from solo_frossl.weights import WeightsError, load_backbone
@@ -47,7 +49,12 @@ def zoo_add(argv: Sequence[str]) -> int:
 
 def _add_options(parser: LightningArgumentParser) -> None:
     add_backbone_options(parser)
-    parser.add_argument("--name", type=str | None, help="Name of the entry; by default METHOD-BACKBONE-DATASET.")
+    parser.add_argument("--name", type=str | None, help="Name of the entry; by default METHOD-BACKBONE-TRAINED_ON.")
+    parser.add_argument(
+        "--trained_on",
+        type=str | None,
+        help="What to call the images that it was trained on; by default as the dataset, or the folder, is called.",
+    )
     parser.add_argument(
         "--index", type=str, default="zoo/index.yaml", help="The index; weights and cards lie beside it."
     )
@@ -75,7 +82,9 @@ def _add(probing: Probing) -> int:
     network = backbone.architecture
     width = "" if network.width == 1 else f"w{network.width:g}"
     role = "" if options.encoder == "backbone" else f"-{options.encoder}"
-    usual = f"{config['method']}{role}-{network.backbone}{width}-{config['dataset']}"
+    folder = Path(data.root).expanduser().absolute().name if type(data) is ImageFolder else ""
+    trained_on = options.trained_on or folder or config["dataset"]
+    usual = f"{config['method']}{role}-{network.backbone}{width}-{trained_on}"
     name = options.name or re.sub(r"[^A-Za-z0-9._-]+", "-", usual)
 
     def measure(file: Path) -> dict[str, float]:
@@ -96,16 +105,19 @@ def _add(probing: Probing) -> int:
         std=data.std,
         image_size=data.image_size,
         measure=measure,
-        encoder=options.encoder,
         validation_images=data.num_val,
+        dataset=trained_on,
+        options=f"--data.root {shlex.quote(folder)}" if folder else "",
+        encoder=options.encoder,
         precision=options.precision,
         licence=options.licence,
         places=options.places,
     )
-    folder = Path(options.index).parent
     percents = ", ".join(f"{key} {value:.2f} %" for key, value in entry.accuracy.items())
     print(f"zoo:{entry.name}: {percents}; {entry.size / 1e6:.2f} MB")
     if Path(options.index).resolve() != shipped_index().resolve():
         print(f"Its options: --backbone zoo:{entry.name} --index {options.index}")
-    print(f"Written to {folder}: weights/{entry.file}, cards/{entry.name}.md, {Path(options.index).name}")
+    print(
+        f"Written to {Path(options.index).parent}: weights/{entry.file}, cards/{entry.name}.md, {Path(options.index).name}"
+    )
     return 0

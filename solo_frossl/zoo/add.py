@@ -34,6 +34,8 @@ def add_checkpoint(
     image_size: int,
     measure: Callable[[Path], Mapping[str, float]],
     validation_images: int,
+    dataset: str | None = None,
+    options: str = "",
     encoder: Role = "backbone",
     precision: str = "float16",
     licence: str = "MIT",
@@ -54,6 +56,8 @@ def add_checkpoint(
         image_size: side of the run's images, pixels.
         measure: from the file to its accuracies in percent: ``linear_top1``, ``knn_top1``.
         validation_images: on how many images it measures.
+        dataset: what to call the images it was trained on; none given: as the run's configuration does.
+        options: what the commands that measure it need beside its name to find the images.
         encoder: which encoder of the run it is; the online accuracy is that of ``backbone``, and no other's.
         precision: ``float16`` or ``float32``: what the tensors are stored in.
         licence: of the weights.
@@ -73,7 +77,7 @@ def add_checkpoint(
         "name": name,
         "method": config.get("method"),
         **({} if encoder == "backbone" else {"encoder": encoder}),
-        "dataset": config.get("dataset"),
+        "dataset": dataset or config.get("dataset"),
         "architecture": architecture,
         "mean": list(mean),
         "std": list(std),
@@ -84,7 +88,7 @@ def add_checkpoint(
     }
     folder = index_path.absolute().parent
     shipped = index_path.resolve() == shipped_index().resolve()
-    own = "" if shipped else f" --index {index_path.name}"
+    more = "".join(f" {option}" for option in ("" if shipped else f"--index {index_path.name}", options) if option)
     written: list[Path] = []
     try:
         part = folder / WEIGHTS / f"{name}.safetensors"
@@ -101,7 +105,7 @@ def add_checkpoint(
             **about,
             num_features=backbone.num_features,
             accuracy=accuracy,
-            measured_by="; ".join(f"solo-frossl {probe} --backbone zoo:{name}{own}" for probe in ("linear", "knn")),
+            measured_by="; ".join(f"solo-frossl {probe} --backbone zoo:{name}{more}" for probe in ("linear", "knn")),
             licence=licence,
             file=file.name,
             size=file.stat().st_size,

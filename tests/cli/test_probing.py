@@ -573,6 +573,28 @@ def test_an_entry_from_a_run(runs, tmp_path, capsys):
     assert len(list((index.parent / "weights").iterdir())) == 1
 
 
+def test_an_entry_of_ones_own_images_says_which_they_are(photos, tmp_path):
+    """By the name of their folder, unless another is given; and its commands say where to name the folder."""
+    config = ["--config", str(ROOT / "configs/folder/frossl.yaml"), "--name=r", f"--runs_dir={tmp_path}"]
+    small = ["--data.image_size=16", "--data.batch_size=16", "--model.projector.hidden=32", "--model.stem=cifar"]
+    assert pretrain([*config, f"--data.root={photos}", *TINY[2:], *small]) == 0
+    index = tmp_path / "index.yaml"
+    for more in ([], ["--trained_on=flowers"]):
+        assert zoo(["add", str(tmp_path / "r"), f"--index={index}", "--device=cpu", *more]) == 0
+    entries = read_index(index).entries
+    assert {name: entry.dataset for name, entry in entries.items()} == {
+        "frossl-resnet18w0.125-photos": "photos",
+        "frossl-resnet18w0.125-flowers": "flowers",
+    }
+    for entry in entries.values():
+        assert entry.measured_by.endswith(f"knn --backbone zoo:{entry.name} --index index.yaml --data.root photos")
+        assert read_about(index.parent / "weights" / entry.file)["dataset"] == entry.dataset
+        assert f"## Accuracy on {entry.dataset}" in (index.parent / f"cards/{entry.name}.md").read_text("utf-8")
+        options = [f"--backbone=zoo:{entry.name}", f"--index={index}", f"--data.root={photos}", f"--out={tmp_path}"]
+        assert knn([*options, "--device=cpu", "--k=20"]) == 0
+        assert result(tmp_path, "knn.json")["results"][0]["top1"] == entry.accuracy["knn_top1"]
+
+
 def test_what_cannot_be_an_entry(runs, tmp_path, colour, capsys):
     index = tmp_path / "index.yaml"
     for given, message in {
