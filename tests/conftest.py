@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 # Small tensors on two busy cores crawl when the threads of one process wait for each other: one thread a process.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = "1"
 
 ADDRESS = "SOLO_FROSSL_TEST_POOL"
 
@@ -31,7 +31,7 @@ class GlooPool:
         timeout: seconds that a function may take.
     """
 
-    def __init__(self, folder: Path, timeout: float = 120.0) -> None:
+    def __init__(self, folder: Path, timeout: float = 300.0) -> None:
         self.folder = folder
         self.timeout = timeout
         self.starts = 0

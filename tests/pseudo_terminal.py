@@ -13,6 +13,9 @@ from contextlib import contextmanager
 
 import pyte
 
+_MARK = b"\x1b]2;mark\x07"
+"""A title of the window, which nobody sees."""
+
 
 class Terminal:
     """A pseudo-terminal and the emulator behind it.
@@ -31,16 +34,23 @@ class Terminal:
         self._lock = threading.Lock()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self.file = os.fdopen(slave, "w", encoding="utf-8")
-        self.written = b""
+        self._arrived, self._marks = b"", 0
         self._reader.start()
+
+    @property
+    def written(self) -> bytes:
+        """All that has arrived."""
+        return self._arrived.replace(_MARK, b"")
 
     def lines(self) -> list[str]:
         """The lines on the screen now, from the first to the last that is not empty."""
+        self.file.write(_MARK.decode())
         self.file.flush()
-        arrived = -1
-        while arrived < len(self.written):  # until nothing more comes
-            arrived = len(self.written)
-            time.sleep(0.05)
+        self._marks += 1
+        until = time.monotonic() + 60
+        while self._arrived.count(_MARK) < self._marks:  # until all that was written before has arrived
+            assert time.monotonic() < until, "nothing arrives"
+            time.sleep(0.005)
         with self._lock:
             return "\n".join(line.rstrip() for line in self._screen.display).rstrip().split("\n")
 
@@ -57,8 +67,8 @@ class Terminal:
             except OSError:  # the other end is closed
                 return
             with self._lock:
-                self.written += part
                 self._stream.feed(part)
+                self._arrived += part
 
 
 @contextmanager

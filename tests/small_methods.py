@@ -26,8 +26,8 @@ SMALL = [
 ]
 OWN = {
     "barlow_twins": ["--model.optimizer.lr=0.02"],
-    "byol": ["--model.predictor.hidden=64", "--model.optimizer.lr=0.2"],
-    "corinfomax": ["--model.optimizer.lr=0.04"],
+    "byol": ["--model.predictor.hidden=64", "--model.optimizer.lr=0.05"],
+    "corinfomax": ["--model.optimizer.lr=0.01"],
     "dino": [
         "--model.num_prototypes=64",
         "--model.warmup_teacher_temperature_epochs=2",
@@ -35,16 +35,20 @@ OWN = {
         "--model.projector.batch_norm=true",
     ],
     "frossl": ["--model.optimizer.lr=0.1"],
-    "moco_v2": ["--model.queue_size=72", "--model.projector.batch_norm=true"],  # the queue is no multiple of the batch
-    "simsiam": ["--model.predictor.hidden=64", "--model.optimizer.lr=1.0"],
+    "moco_v2": [
+        "--model.queue_size=72",  # no multiple of the batch
+        "--model.projector.batch_norm=true",
+        "--model.optimizer.lr=0.1",
+    ],
+    "simsiam": ["--model.predictor.hidden=64", "--model.optimizer.lr=0.2"],
     "swav": [
         "--model.num_prototypes=24",
         "--model.queue_size=96",
         "--model.queue_from_epoch=1",
         "--model.freeze_prototypes_epochs=1",
     ],
-    "vicreg": ["--model.optimizer.lr=0.04"],
-    "wmse": ["--model.whitening_size=64", "--model.optimizer.lr=0.1"],
+    "vicreg": ["--model.optimizer.lr=0.01"],
+    "wmse": ["--model.whitening_size=64", "--model.optimizer.lr=0.02"],
 }
 """What a method has beyond that: sizes, and a learning rate at which so few steps teach it something."""
 VARIANTS = {

@@ -24,9 +24,12 @@ def export(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     with one_message(PROGRAM):
         args = parser.parse_args(argv)
-        out = args.out or Path(f"{args.backbone.rstrip('/').replace(':', '-').split('/')[-1]}{SUFFIXES[args.format]}")
+        name = args.backbone.rstrip("/").replace(":", "-").split("/")[-1]
+        out = args.out or Path(f"{name}-{args.format}{SUFFIXES[args.format]}")
         if out.suffix != SUFFIXES[args.format] and not (out.suffix == ".pt" and SUFFIXES[args.format] == ".pth"):
             raise ConfigError(f"--out is {out}: files of the format {args.format} end in {SUFFIXES[args.format]}")
+        if out.exists() and Path(args.backbone).exists() and out.samefile(args.backbone):
+            raise ConfigError(f"--out is {out}, the file that is read, which may hold more: choose another")
         backbone = read_backbone(argv)
         if backbone.accounting:
             print(backbone.accounting)

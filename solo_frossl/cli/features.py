@@ -11,9 +11,16 @@ from torch import Tensor
 
 from solo_frossl.cli.errors import ConfigError, one_message
 from solo_frossl.cli.pretrain import quiet
-from solo_frossl.cli.probing import Probing, add_backbone_options, add_device_options, add_zoo_options, prepare
-from solo_frossl.probe import Features, knn_top1, write_features
-from solo_frossl.report import draw_features
+from solo_frossl.cli.probing import (
+    Probing,
+    add_backbone_options,
+    add_device_options,
+    add_zoo_options,
+    prepare,
+    writable,
+)
+from solo_frossl.probe import Features, features_path, knn_top1, write_features
+from solo_frossl.report import LEAST_DRAWN, draw_features
 from solo_frossl.seeding import generator
 
 PROGRAM = "solo-frossl features"
@@ -40,12 +47,8 @@ def features(argv: Sequence[str] | None = None) -> int:
         )
         try:
             return _features(probing)
-        except (ValueError, ImportError) as error:
+        except (OSError, ValueError, ImportError) as error:
             raise ConfigError(str(error)) from error
-        except OSError as error:
-            raise ConfigError(
-                f"{error.filename or error} cannot be written ({error}); choose another with --out"
-            ) from error
 
 
 def _add_options(parser: LightningArgumentParser) -> None:
@@ -67,7 +70,8 @@ def _add_options(parser: LightningArgumentParser) -> None:
 
 def _features(probing: Probing) -> int:
     options, names = probing.options, [str(name) for name in probing.data.class_names]
-    out = Path(options.out) if options.out else probing.folder("features") / "features.npz"
+    out = features_path(options.out or probing.folder("features") / "features.npz")
+    writable(out.parent)
     train, validation = (Features(*(part.cpu() for part in split)) for split in probing.features(unlabelled=True))
     files = probing.data.image_files or (None, None)
     of_rows = [of and [of[i] for i in part.index.tolist()] for of, part in zip(files, (train, validation), strict=True)]
@@ -81,28 +85,40 @@ def _features(probing: Probing) -> int:
         print(f"without a label, -1 in the file: {without[0]:,} training and {without[1]:,} validation images")
     if probing.data.num_skipped:
         print(f"left out: {probing.data.num_skipped:,} image file(s) that cannot be read")
-    written = [str(out)]
+    written = [out]
     if options.picture != "none":
         picture = out.with_name(f"{out.stem}-{options.picture}.png")
-        features, labels = _drawn(train, validation, options.seed_everything)
-        name = f"{probing.backbone.name} on {options.dataset}"
-        scored = len(train.labelled().label) > 0 < len(validation.labelled().label)
-        draw_features(
-            features.numpy(),
-            labels.numpy(),
-            names,
-            picture,
-            method=options.picture,
-            name=f"{name}, k-NN" if scored else name,
-            accuracy=knn_top1(train, validation, len(names)) if scored else None,
-            unlabelled=sum(without),
-            seed=options.seed_everything,
-        )
-        written.append(str(picture))
-        if sum(without) > MOST_UNLABELLED:
-            print(f"the picture has {MOST_UNLABELLED:,} of the {sum(without):,} images without a label")
-    print(f"Written to {', '.join(written)}")
+        written += [picture] if _draw(probing, train, validation, picture) else []
+    print(f"Written to {', '.join(map(str, written))}")
     return 0
+
+
+def _draw(probing: Probing, train: Features, validation: Features, picture: Path) -> bool:
+    """Whether there was something to draw."""
+    options, names = probing.options, [str(name) for name in probing.data.class_names]
+    shown, labels = _drawn(train, validation, options.seed_everything)
+    if len(labels) < LEAST_DRAWN:
+        print(
+            f"no picture: it needs {LEAST_DRAWN} validation images, or images without a label; here are {len(labels)}"
+        )
+        return False
+    without = sum(int((part.label < 0).sum()) for part in (train, validation))
+    name = f"{probing.backbone.name} on {options.dataset}"
+    scored = len(train.labelled().label) > 0 < len(validation.labelled().label)
+    draw_features(
+        shown.numpy(),
+        labels.numpy(),
+        names,
+        picture,
+        method=options.picture,
+        name=f"{name}, k-NN" if scored else name,
+        accuracy=knn_top1(train, validation, len(names)) if scored else None,
+        unlabelled=without,
+        seed=options.seed_everything,
+    )
+    if without > MOST_UNLABELLED:
+        print(f"the picture has {MOST_UNLABELLED:,} of the {without:,} images without a label")
+    return True
 
 
 def _drawn(train: Features, validation: Features, seed: int) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,6 @@
 """``solo-frossl knn``: how good the features of a frozen backbone are, by their nearest neighbours."""
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from solo_frossl.cli.probing import (
     prepare,
 )
 from solo_frossl.probe import knn_accuracy, knn_sweep
+from solo_frossl.replacing import replacing
 
 PROGRAM = "solo-frossl knn"
 
@@ -40,7 +40,7 @@ def knn(argv: Sequence[str] | None = None) -> int:
         )
         try:
             return _knn(probing)
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             raise ConfigError(str(error)) from error
 
 
@@ -76,6 +76,7 @@ def _knn(probing: Probing) -> int:
             f"--k is {' '.join(map(str, options.k))} and --temperature {options.temperature:g}: neighbours must be 1 or"
             " more, the temperature above 0"
         )
+    out = probing.folder("knn")
     train, validation = probing.features()
     labelled = train.labelled()
     ks = sorted({min(k, len(labelled.label)) for k in options.k})
@@ -100,12 +101,10 @@ def _knn(probing: Probing) -> int:
     print("    k" + "".join(f"  top-{place} %" for place in places))
     for row in rows:
         print(f"{row['k']:>5}" + "".join(f"  {_percent(row[f'top{place}'])}" for place in places))
-    out = probing.folder("knn")
     file = out / ("knn.json" if options.labels is None else f"knn-labels-{Path(str(options.labels)).name}.json")
     about = {**probing.about(), "temperature": options.temperature, "num_train": len(labelled.label), "results": rows}
-    part = file.with_name(file.name + ".part")
-    part.write_text(json.dumps(about, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(part, file)
+    with replacing(file) as part:
+        part.write_text(json.dumps(about, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     print(f"\nWritten to {file}")
     return 0
 

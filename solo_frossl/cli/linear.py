@@ -73,7 +73,7 @@ def linear(argv: Sequence[str] | None = None) -> int:
         try:
             _check(probing, argv)
             return _linear(probing)
-        except (FloatingPointError, ValueError) as error:
+        except (FloatingPointError, OSError, ValueError) as error:
             raise ConfigError(str(error)) from error
 
 
@@ -133,6 +133,7 @@ def _linear(probing: Probing) -> int:
     started = time.monotonic()
     options = probing.options
     names = [str(name) for name in probing.data.class_names]
+    out = probing.folder("linear")
     features: tuple[Features, Features] | None = None
     if options.protocol == "finetune":
         config: Any = options.finetune
@@ -142,7 +143,6 @@ def _linear(probing: Probing) -> int:
         config, result = _probe(probing, features, names)
     if rank_zero_only.rank != 0:
         return 0
-    out = probing.folder("linear")
     stem = {"sgd": "linear"}.get(options.protocol, options.protocol)
     if options.augment:
         stem += "-augment"

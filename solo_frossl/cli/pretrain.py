@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
 import warnings
@@ -31,6 +30,7 @@ from solo_frossl.data import DATASETS
 from solo_frossl.methods import METHODS
 from solo_frossl.probe import EffectiveRank, KNNConfig, OnlineKNN
 from solo_frossl.published import row_name
+from solo_frossl.replacing import replacing
 from solo_frossl.report import EpochCSV, EpochTable, LearningRate, TerminalBar, Throughput, draw_curves
 from solo_frossl.run_files import RunFolder, find_run, new_run
 from solo_frossl.runs import (
@@ -366,10 +366,8 @@ def _checkpoint_to_resume(run: RunFolder) -> Path | None:
 
 
 def _write_config(run: RunFolder, resolved: dict[str, Any]) -> None:
-    with tempfile.NamedTemporaryFile("w", dir=run.path, delete=False, suffix=".part", encoding="utf-8") as file:
-        yaml.safe_dump(resolved, file, sort_keys=False)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, run.config)
+    with replacing(run.config) as part:
+        part.write_text(yaml.safe_dump(resolved, sort_keys=False), encoding="utf-8")
 
 
 def _report_changes(run: RunFolder, parsed: Parsed) -> None:

@@ -23,7 +23,7 @@ from solo_frossl.cli.config import compose, load_yaml
 from solo_frossl.cli.errors import ConfigError
 from solo_frossl.cli.parser import DEFAULT_DATASET, Parsed, build_cli
 from solo_frossl.cli.pretrain import RUN_KEYS
-from solo_frossl.data import DATASETS, ImageDataModule
+from solo_frossl.data import DATASETS, ImageDataModule, ImageFolder
 from solo_frossl.methods.backbones import Stem
 from solo_frossl.probe import Features, extract_features
 from solo_frossl.run_files import find_run
@@ -83,22 +83,17 @@ class Probing(NamedTuple):
     def folder(self, what: str) -> Path:
         """The folder for results of a kind, made if it is missing: ``--out``, else in :attr:`home`.
 
-        Each dataset, checkpoint and encoder has its own, so that no result takes the place of another's.
+        Each dataset, image folder (by its name), checkpoint and encoder has its own, so that no result takes the place
+        of another's. To be asked for before anything is computed.
 
         Args:
             what: such as ``linear``.
 
         Raises:
-            ConfigError: it cannot be made.
+            ConfigError: it cannot be made, or nothing can be written to it.
         """
         out = Path(self.options.out or self.home / f"{what}{self.variant}")
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(
-                f"out is {out}, which cannot be made ({error}); choose another folder with --out"
-            ) from error
-        return out
+        return writable(out)
 
     def about(self) -> dict[str, Any]:
         """What was probed and on what, plain values for a file of results."""
@@ -107,6 +102,7 @@ class Probing(NamedTuple):
             "encoder": self.options.encoder,
             "architecture": self.backbone.architecture.to_dict(),
             "dataset": self.options.dataset,
+            "root": self.data.root,
             "seed": self.options.seed_everything,
             "subset": self.data.subset,
             "labels": self.options.get("labels"),
@@ -115,6 +111,21 @@ class Probing(NamedTuple):
             "std": list(self.data.std),
             "bf16": self.options.bf16,
         }
+
+
+def writable(folder: Path) -> Path:
+    """The folder, made if it is missing.
+
+    Raises:
+        ConfigError: it cannot be made, or nothing can be written to it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(f"{folder} cannot be written to ({reason}); choose another place with --out") from error
 
 
 def add_backbone_options(parser: LightningArgumentParser) -> None:
@@ -209,20 +220,26 @@ def prepare(
             file = Path(scratch) / "data-of-the-backbone.yaml"
             file.write_text(yaml.safe_dump(_with_defaults(base, backbone, dataset), sort_keys=False), encoding="utf-8")
             layers = ["--config", str(file)]
-        parsed = build_cli(
-            [*layers, *argv],
-            methods=None,
-            datasets=DATASETS,
-            add_arguments=add_arguments,
-            ignored=(*RUN_KEYS, "knn"),
-            description=description,
-            prog=prog,
-        )
-    assert backbone is not None  # --help has ended the program
-    try:
-        return _set_up(parsed, backbone, transfer, unlabelled)
-    except (FileNotFoundError, FloatingPointError, ValueError) as error:
-        raise ConfigError(str(error)) from error
+        try:
+            parsed = build_cli(
+                [*layers, *argv],
+                methods=None,
+                datasets=DATASETS,
+                add_arguments=add_arguments,
+                ignored=(*RUN_KEYS, "knn"),
+                description=description,
+                prog=prog,
+            )
+            assert backbone is not None  # --help has ended the program
+            return _set_up(parsed, backbone, transfer, unlabelled)
+        except (ConfigError, FileNotFoundError, FloatingPointError, ValueError) as error:
+            raise ConfigError(_without_place(str(error), scratch, backbone)) from error
+
+
+def _without_place(message: str, scratch: str, backbone: Pretrained | None) -> str:
+    """An error with the backbone named where a line of a file that only the program has seen is meant."""
+    where = "" if backbone is None else f"as the configuration of {backbone.name} has it"
+    return re.sub(rf"{re.escape(scratch)}/[\w.-]+(, line \d+)?", lambda _: where, message)
 
 
 def read_backbone(argv: Sequence[str]) -> Pretrained:
@@ -407,8 +424,8 @@ def _set_up(parsed: Parsed, backbone: Pretrained, transfer: bool, unlabelled: bo
     elif images != network:
         _turn_grey(data, own)
     precision = partial(torch.autocast, device.type, torch.bfloat16) if options.bf16 else nullcontext
-    home = _home(options.backbone, options.runs_dir)
-    variant = _variant(options, transfer)
+    home = _home(options.backbone, options.runs_dir, backbone)
+    variant = _variant(options, _other_images(data, options.dataset, backbone))
     if backbone.accounting:
         rank_zero_only(print)(backbone.accounting)
     if images == 3 != network:
@@ -449,24 +466,46 @@ def _turn_grey(data: ImageDataModule, own: Mapping[str, Sequence[float] | None])
     data.turn_grey(value("mean"), value("std"))
 
 
-def _home(spec: str, runs_dir: str) -> Path:
+def _home(spec: str, runs_dir: str, backbone: Pretrained) -> Path:
     """The folder under which results go: the run's, where the backbone is one."""
-    path = Path(spec)
+    path = Path(spec).expanduser()
     if path.is_file():
         return path.parent.parent if _is_of_a_run(path) else path.with_name(f"{path.name}-probes")
     if not re.match(r"(zoo|timm|untrained):|untrained$", spec):
         return find_run(runs_dir, spec).path
-    return Path(runs_dir) / re.sub(r"[^\w.-]+", "-", spec)
+    network = backbone.architecture
+    stem = network.stem if isinstance(network.stem, str) else f"stem{network.stem.kernel_size}x{network.stem.stride}"
+    kind = [*([stem] if stem != "imagenet" else []), *([f"w{network.width:g}"] if network.width != 1 else [])]
+    name = "-".join([spec, *kind]) if _is_untrained(spec) else spec
+    return Path(runs_dir) / re.sub(r"[^\w.-]+", "-", name)
 
 
 def _is_of_a_run(file: Path) -> bool:
     return (file.parent.parent / "config.yaml").is_file()
 
 
-def _variant(options: Namespace, transfer: bool) -> str:
-    """What a folder of results adds to its name: another checkpoint than the last, encoder, and dataset."""
-    file = Path(options.backbone)
+def _other_images(data: ImageDataModule, dataset: str, backbone: Pretrained) -> str:
+    """What to call the images, if they are not those that the backbone is known to be trained on; else ""."""
+    config = backbone.config or {}
+    root = str((config.get("data") or {}).get("root", ""))
+    same = dataset == config.get("dataset") and (type(data) is not ImageFolder or _is_root(data.root, root))
+    return "" if same else f"{dataset}-{_name(data.root)}" if type(data) is ImageFolder else dataset
+
+
+def _is_root(given: str, trained_on: str) -> bool:
+    """Whether a folder is that of a configuration, of which published ones have kept the name only."""
+    place = Path(trained_on)
+    return _name(given) == trained_on if len(place.parts) == 1 else Path(given).resolve() == place.resolve()
+
+
+def _name(folder: str) -> str:
+    return Path(folder).expanduser().absolute().name
+
+
+def _variant(options: Namespace, images: str) -> str:
+    """What a folder of results adds to its name: another checkpoint than the last, encoder, and other images."""
+    file = Path(options.backbone).expanduser()
     checkpoint = file.stem if file.is_file() and _is_of_a_run(file) and file.stem != "last" else ""
     encoder = "" if options.encoder == "backbone" else options.encoder
-    parts = (checkpoint, encoder, options.dataset if transfer else "")
+    parts = (checkpoint, encoder, images)
     return "".join(f"-{part}" for part in parts if part)

@@ -30,6 +30,7 @@ def zoo_add(argv: Sequence[str]) -> int:
     quiet()
     with one_message(PROGRAM):
         run, rest = (argv[0], argv[1:]) if argv and not argv[0].startswith("-") else (None, list(argv))
+        _refuse_other_images(rest)
         if run is None and not {"-h", "--help"}.intersection(argv):
             raise ConfigError(f"{PROGRAM} needs a run first: a run folder, or the name of a run")
         probing = prepare(
@@ -45,6 +46,21 @@ def zoo_add(argv: Sequence[str]) -> int:
             raise ConfigError(str(error)) from error
         except OSError as error:
             raise ConfigError(f"the entry cannot be written: {error}") from error
+
+
+_FREE = ("root", "workers", "residency", "eval_batch_size", "download")
+"""What of the data may be given: nothing by which its images would be others than the entry's commands take."""
+
+
+def _refuse_other_images(argv: Sequence[str]) -> None:
+    allowed = tuple(f"--data.{name}" for name in _FREE)
+    for option in (argument.partition("=")[0] for argument in argv):
+        others = option.startswith("--data") and option not in allowed
+        if others or option in ("--seed_everything", "--bf16", "--config", "-c"):
+            raise ConfigError(
+                f"command line: {option} is not for {PROGRAM}: the run is measured as it was trained, so that everybody"
+                f" finds the same from the file; of the data only {', '.join(allowed)} can be given"
+            )
 
 
 def _add_options(parser: LightningArgumentParser) -> None:
@@ -101,23 +117,18 @@ def _add(probing: Probing) -> int:
         RunFolder(probing.home),
         options.index,
         name=name,
-        mean=data.mean,
-        std=data.std,
-        image_size=data.image_size,
         measure=measure,
         validation_images=data.num_val,
         dataset=trained_on,
         options=f"--data.root {shlex.quote(folder)}" if folder else "",
-        encoder=options.encoder,
         precision=options.precision,
         licence=options.licence,
         places=options.places,
     )
     percents = ", ".join(f"{key} {value:.2f} %" for key, value in entry.accuracy.items())
     print(f"zoo:{entry.name}: {percents}; {entry.size / 1e6:.2f} MB")
-    if Path(options.index).resolve() != shipped_index().resolve():
-        print(f"Its options: --backbone zoo:{entry.name} --index {options.index}")
-    print(
-        f"Written to {Path(options.index).parent}: weights/{entry.file}, cards/{entry.name}.md, {Path(options.index).name}"
-    )
+    index = Path(options.index)
+    if index.resolve() != shipped_index().resolve():
+        print(f"Its options: --backbone zoo:{entry.name} --index {shlex.quote(str(index))}")
+    print(f"Written to {index.parent}: weights/{entry.file}, cards/{entry.name}.md, {index.name}")
     return 0

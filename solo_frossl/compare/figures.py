@@ -1,7 +1,6 @@
 """Figures for a paper, PNG and PDF, in the colours of the page."""
 
 import math
-import os
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from solo_frossl.compare.comparison import Part
 from solo_frossl.compare.groups import Group
 from solo_frossl.compare.names import metric_name
 from solo_frossl.compare.style import DASHES, MARKERS, scale, style
+from solo_frossl.replacing import replacing
 from solo_frossl.run_files import TOP
 
 WIDTH = 5.5
@@ -251,8 +251,8 @@ def _whole_numbers(axes: Axes, most: int) -> None:
 def _save(figure: Figure, path: Path) -> list[Path]:
     written = []
     for kind, canvas in (("png", FigureCanvasAgg), ("pdf", FigureCanvasPdf)):
-        file, part = path.with_suffix(f".{kind}"), path.with_suffix(f".{kind}.part")
-        canvas(figure).print_figure(part, format=kind)
-        os.replace(part, file)
+        file = path.with_suffix(f".{kind}")
+        with replacing(file) as part:
+            canvas(figure).print_figure(part, format=kind)
         written.append(file)
     return written

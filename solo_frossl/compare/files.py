@@ -1,7 +1,6 @@
 """The files of a comparison: the page, the same as Markdown and as CSV, and figures for a paper."""
 
 import csv
-import os
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
@@ -11,6 +10,7 @@ from solo_frossl.compare.comparison import Comparison
 from solo_frossl.compare.figures import draw_figures
 from solo_frossl.compare.page import render_page, slug
 from solo_frossl.compare.tables import Cell, Table
+from solo_frossl.replacing import replacing
 
 
 def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
@@ -123,8 +123,6 @@ def _plain(cell: Cell) -> str:
 
 
 def _replace(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
     return path

@@ -10,7 +10,7 @@ from solo_frossl.probe.fast_linear import (
     fit_logistic,
     fit_ridge,
 )
-from solo_frossl.probe.feature_files import FeatureFile, read_features, write_features
+from solo_frossl.probe.feature_files import FeatureFile, features_path, read_features, write_features
 from solo_frossl.probe.features import Features, extract_features
 from solo_frossl.probe.finetune import FineTune, FineTuneConfig, FineTuneResult, LabelledImages, fine_tune
 from solo_frossl.probe.knn import KNNConfig, knn_accuracy, knn_classify, knn_sweep
@@ -49,6 +49,7 @@ __all__ = [
     "evaluate_scores",
     "extract_features",
     "fast_linear_probe",
+    "features_path",
     "fine_tune",
     "fit_linear",
     "fit_logistic",

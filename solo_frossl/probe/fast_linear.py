@@ -42,7 +42,7 @@ class FastLinearConfig:
         held_out: part of the labelled training images on which the penalty is chosen, every class keeping its share.
         tolerance: ``lbfgs`` ends when no entry of the gradient is larger; ten times as large in the sweep.
         max_iterations: most iterations of ``lbfgs`` for a penalty.
-        precision: of all arithmetic; float32 halves the memory, which is one copy of the features in this precision.
+        precision: of all arithmetic; float32 halves the memory, which is up to three copies of the features in it.
 
     Raises:
         ValueError: for a value out of its range.
@@ -343,9 +343,13 @@ def fast_linear_probe(
         warnings += _remarks(best, config, held_out, len(class_names))
     fit = next(iter(_fits(train, len(class_names), [penalty], config)))
     if not fit.converged:
+        remedy = (
+            "raise fast.max_iterations or the tolerance"
+            if fit.iterations >= config.max_iterations
+            else "that is as far as the precision reaches: raise the tolerance, or take fast.precision float64"
+        )
         warnings.append(
-            f"L-BFGS stopped after {fit.iterations} iterations short of fast.tolerance {config.tolerance:g}: raise"
-            " fast.max_iterations or the tolerance"
+            f"L-BFGS stopped after {fit.iterations} iterations short of fast.tolerance {config.tolerance:g}: {remedy}"
         )
     result = evaluate_linear(fit.classifier.float(), train, validation, class_names)
     return FastLinearResult(

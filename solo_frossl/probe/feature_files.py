@@ -1,7 +1,6 @@
 """Features of a whole dataset as a file that other programs read: ``.npz`` (NumPy) or ``.safetensors``."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,10 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from solo_frossl.probe.features import Features
+from solo_frossl.replacing import replacing
 
 SUFFIXES = (".npz", ".safetensors")
 MOST_NAMES = 50_000_000
@@ -72,7 +72,7 @@ def write_features(
     Raises:
         ValueError: another suffix, an entry of ``about`` that JSON does not have, or not one file for each row.
     """
-    path = _checked(path)
+    path = features_path(path)
     given = {"train_files": (train_files, train), "validation_files": (validation_files, validation)}
     files = {name: list(names) for name, (names, _) in given.items() if names is not None}
     for name, names in files.items():
@@ -92,18 +92,12 @@ def write_features(
         for split, part in (("train", train), ("validation", validation))
         for name, tensor in part._asdict().items()
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    try:
+    with replacing(path) as part, part.open("wb") as file:
         if path.suffix == ".npz":
-            with part.open("wb") as file:
-                arrays |= {name: tensor.numpy() for name, tensor in tensors.items()}
-                np.savez(file, about=np.array(words), **arrays)
+            arrays |= {name: tensor.numpy() for name, tensor in tensors.items()}
+            np.savez(file, about=np.array(words), **arrays)
         else:
-            save_file(tensors, part, metadata={_ABOUT: words})
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+            file.write(save(tensors, metadata={_ABOUT: words}))
 
 
 def read_features(path: str | Path) -> FeatureFile:
@@ -113,7 +107,7 @@ def read_features(path: str | Path) -> FeatureFile:
         FileNotFoundError: there is no such file.
         ValueError: another suffix, or no features of this kind in the file.
     """
-    path = _checked(path)
+    path = features_path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path.absolute()} with features")
     try:
@@ -139,7 +133,12 @@ def _features(tensors: Mapping[str, Tensor], split: str) -> Features:
     return Features(*(tensors[f"{split}_{name}"] for name in Features._fields))
 
 
-def _checked(path: str | Path) -> Path:
+def features_path(path: str | Path) -> Path:
+    """The path, if a file of features can have it.
+
+    Raises:
+        ValueError: its suffix is another.
+    """
     path = Path(path)
     if path.suffix not in SUFFIXES:
         raise ValueError(f"features are written to files that end in {' or '.join(SUFFIXES)}, not {path}")

@@ -1,6 +1,6 @@
 """Features of a whole dataset, computed once by a frozen backbone: what k-NN, linear probe and baselines work on."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
@@ -9,10 +9,8 @@ from lightning.fabric.utilities.apply_func import move_data_to_device
 from torch import Tensor, nn
 
 from solo_frossl.batch import Batch
-from solo_frossl.data.splits import label_fraction
 from solo_frossl.distributed import gather_ragged
 from solo_frossl.methods.base import evaluating
-from solo_frossl.seeding import generator
 
 
 class Features(NamedTuple):
@@ -32,21 +30,6 @@ class Features(NamedTuple):
         """The rows that have a label."""
         keep = self.label >= 0
         return Features(*(part[keep] for part in self))
-
-    def keep_labels(self, amount: int | float, *, seed: int, class_names: Sequence[str] = ()) -> "Features":
-        """The same rows, all but a stratified part of the labels hidden: those that the data module keeps too.
-
-        Args:
-            amount: how many keep their label, as for :func:`~solo_frossl.data.splits.label_fraction`.
-            seed: the run's seed; with the same one, a smaller part lies within every larger one.
-            class_names: of the classes, for the error.
-
-        Raises:
-            ValueError: the amount is out of range, or leaves a class without a label.
-        """
-        order = self.index.argsort(stable=True)
-        hidden = label_fraction(self.label[order], amount, generator(seed, "labels"), class_names)
-        return self._replace(label=torch.empty_like(hidden).index_copy(0, order, hidden))
 
     def gathered(self) -> "Features":
         """The rows of all processes, ordered by index: the same on every process and for any number of processes."""

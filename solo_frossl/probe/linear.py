@@ -5,7 +5,6 @@ Training goes over batches of features, wherever they come from: :func:`shuffled
 """
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +21,7 @@ from solo_frossl.batch import Batch, Views
 from solo_frossl.methods.base import evaluating
 from solo_frossl.optim import ScheduleConfig, learning_rate
 from solo_frossl.probe.features import Features
+from solo_frossl.replacing import replacing
 from solo_frossl.seeding import generator
 
 EpochBatches = Callable[[int], Iterable[tuple[Tensor, Tensor]]]
@@ -213,10 +213,8 @@ class LinearResult:
             path: the file.
             about: further entries that say what was probed, such as ``checkpoint`` and ``seed``; plain values.
         """
-        path = Path(path)
-        part = path.with_name(path.name + ".part")
-        part.write_text(json.dumps(about | asdict(self), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        os.replace(part, path)
+        with replacing(path) as part:
+            part.write_text(json.dumps(about | asdict(self), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 @torch.no_grad()

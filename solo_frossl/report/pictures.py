@@ -1,7 +1,6 @@
 """Pictures: the curves of a run, a confusion matrix, views. Nothing needs a display or touches matplotlib's state."""
 
 import math
-import os
 import textwrap
 import warnings
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from solo_frossl.replacing import replacing
 from solo_frossl.run_files import Rows, read_metrics
 
 _STYLES = [  # told apart by colour, by lightness, by dash and by marker
@@ -28,6 +28,8 @@ _STYLES = [  # told apart by colour, by lightness, by dash and by marker
 ]
 _VIEW_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c510a", "#5e3c99", "#444444")
 _LEGEND_CLASSES = 20
+LEAST_DRAWN = 3
+"""Points that a picture of features needs."""
 _UNLABELLED = "#bdbdbd"
 _FOR_GREYS = {"#7f7f7f": "#000000", "#c7c7c7": "#ffe119"}
 """Black and yellow in place of the greys of matplotlib's palettes: grey is for points without a class."""
@@ -101,10 +103,11 @@ def draw_confusion(confusion: Sequence[Sequence[int]], class_names: Sequence[str
     side = min(max(4.5, 0.55 * classes), 16.0)
     fontsize = min(13.0, max(5.0, 72 * 0.7 * side / classes))
     every = math.ceil(classes / 120)
-    with mpl.rc_context({"font.size": 13}):
+    with mpl.rc_context({"font.size": 13, "text.parse_math": False}):  # a name may have dollars in it
         ticks = range(0, classes, every)
-        names = [str(class_names[i]) for i in ticks]
-        figure = Figure(figsize=(side + 2, side + 1.5), layout="constrained")
+        names = _shortened(class_names[::every], 32)
+        beside = max(map(len, names), default=0) * fontsize * 0.6 / 72  # inches
+        figure = Figure(figsize=(side + 1.6 + beside, side + 1.1 + beside), layout="constrained")
         axes = figure.subplots()
         image = axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
         axes.set_xticks(ticks, names, rotation=90, fontsize=fontsize)
@@ -216,8 +219,10 @@ def draw_features(
             finite, or an unknown method.
     """
     x, y = np.asarray(features, dtype=np.float64), np.asarray(labels)
-    if x.ndim != 2 or y.shape != x.shape[:1] or len(x) < 3:
-        raise ValueError(f"a picture needs features (N, F), N at least 3, and labels (N,): got {x.shape} and {y.shape}")
+    if x.ndim != 2 or y.shape != x.shape[:1] or len(x) < LEAST_DRAWN:
+        raise ValueError(
+            f"a picture needs features (N, F), N at least {LEAST_DRAWN}, and labels (N,): got {x.shape} and {y.shape}"
+        )
     if y.max() >= len(class_names):
         raise ValueError(f"there is a label {y.max()}, and there are only {len(class_names)} class names")
     if not np.isfinite(x).all():
@@ -233,13 +238,12 @@ def draw_features(
     classes = len(class_names)
     colours = _class_colours(classes)
     shown = np.array([to_rgba(colour) for colour in (*colours, _UNLABELLED)])[y[order]]
-    labels_shown = [label if len(label) <= 24 else f"{label[:23]}…" for label in map(str, class_names)]
-    keys = list(zip(colours, labels_shown, strict=True)) if classes <= _LEGEND_CLASSES else []
+    keys = list(zip(colours, _shortened(class_names, 24), strict=True)) if classes <= _LEGEND_CLASSES else []
     if grey := int((y < 0).sum()):
         among = "" if unlabelled in (None, grey) else f" of {unlabelled:,}"
         keys.append((_UNLABELLED, f"unlabelled ({grey:,}{among})"))
     title = ", ".join([*([name] if name else []), *([f"top-1 {accuracy:.1f} %"] if accuracy is not None else [])])
-    with mpl.rc_context(_LOOK | {"axes.grid": False}):
+    with mpl.rc_context(_LOOK | {"axes.grid": False, "text.parse_math": False}):  # a name may have dollars in it
         beside = 0.8 + 0.09 * max(len(label) for _, label in keys) if classes <= _LEGEND_CLASSES else 1.0
         figure = Figure(figsize=(6.2 + beside, 6.2), layout="constrained")
         axes = figure.subplots()
@@ -257,6 +261,11 @@ def draw_features(
             scale = ScalarMappable(Normalize(-0.5, classes - 0.5), ListedColormap(colours))
             figure.colorbar(scale, ax=axes, label="number of the class", fraction=0.04)
         _save(figure, out_png)
+
+
+def _shortened(names: Sequence[str], most: int) -> list[str]:
+    """Names of so many characters at most."""
+    return [name if len(name) <= most else f"{name[: most - 1]}…" for name in map(str, names)]
 
 
 def _principal_components(x: np.ndarray) -> tuple[np.ndarray, tuple[str, str]]:
@@ -317,9 +326,6 @@ def _set_loss_scale(axes: Axes) -> None:
 
 def _save(figure: Figure, path: str | Path, *, cut: bool = False) -> None:
     """Write the picture, atomically; cut: without what is empty around it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
     FigureCanvasAgg(figure)
-    figure.savefig(part, format="png", dpi=120, **({"bbox_inches": "tight", "pad_inches": 0.1} if cut else {}))
-    os.replace(part, path)
+    with replacing(path) as part:
+        figure.savefig(part, format="png", dpi=120, **({"bbox_inches": "tight", "pad_inches": 0.1} if cut else {}))

@@ -1,9 +1,10 @@
 """``metrics.csv``: one row an epoch, one column a metric, whole at every moment."""
 
 import csv
-import os
 from collections.abc import Iterable
 from pathlib import Path
+
+from solo_frossl.replacing import replacing
 
 Rows = dict[int, dict[str, float]]
 """Metrics by name, by epoch from 0."""
@@ -59,14 +60,8 @@ def write_metrics(path: str | Path, rows: Rows) -> None:
         path: the file; its folder is made.
         rows: metrics by epoch; columns stand in order of first appearance, missing values are left empty.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
     columns = list(dict.fromkeys(name for _, row in sorted(rows.items()) for name in row))
-    with open(part, "w", newline="", encoding="utf-8") as file:
+    with replacing(path, sync=True) as part, open(part, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["epoch", *columns])
         writer.writerows([epoch, *(row.get(name, "") for name in columns)] for epoch, row in sorted(rows.items()))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from solo_frossl.replacing import replacing
+
 VERSION = 1
 _SIZES = ("embeddings", "features", "predictor", "view_correlation")
 
@@ -165,10 +167,8 @@ class SpectraFile:
         if self.records:
             self._put_aside(f"the records of {self.path} have other sizes than those of this run")
         self._type, self.records = record_type(sizes), 0
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_name(self.path.name + ".part")
-        part.write_bytes(json.dumps({"version": VERSION, **sizes}).encode() + b"\n")
-        os.replace(part, self.path)
+        with replacing(self.path) as part:
+            part.write_bytes(json.dumps({"version": VERSION, **sizes}).encode() + b"\n")
 
     def _put_aside(self, reason: str) -> None:
         number = 1

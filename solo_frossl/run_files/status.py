@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
 
+from solo_frossl.replacing import replacing
 from solo_frossl.run_files.folder import RunFolder
 
 State = Literal["running", "finished", "stopped", "failed", "killed", "unknown"]
@@ -78,10 +79,10 @@ def _last_said(run: RunFolder) -> RunStatus:
 
 def write_status(run: RunFolder, status: RunStatus) -> None:
     """Write the file atomically; a disk that takes nothing is warned of, for no run is lost for want of its status."""
-    part = run.status.with_name(run.status.name + ".part")
     try:
-        part.write_text(json.dumps(asdict(status), indent=1) + "\n", encoding="utf-8")
-        os.replace(part, run.status)
+        run.path.stat()  # a folder that was deleted stays so
+        with replacing(run.status) as part:
+            part.write_text(json.dumps(asdict(status), indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         warnings.warn(f"{run.status} could not be written: {error}", stacklevel=2)
 

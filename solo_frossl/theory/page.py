@@ -1,13 +1,13 @@
 """All figures of the theory on one page, which loads nothing from elsewhere."""
 
 import base64
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 import solo_frossl
+from solo_frossl.replacing import replacing
 from solo_frossl.theory.figures import TheoryFigure
 
 
@@ -34,7 +34,7 @@ def write_page(figures: Sequence[TheoryFigure], folder: Path) -> Path:
     text = environment.get_template("page.html.j2").render(
         figures=figures, pictures=pictures, version=solo_frossl.__version__
     )
-    page, part = folder / "index.html", folder / "index.html.part"
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, page)
+    page = folder / "index.html"
+    with replacing(page) as part:
+        part.write_text(text, encoding="utf-8")
     return page

@@ -149,10 +149,8 @@ def infer_architecture(
     else:
         width = _width(hint, tensors)
     usual = usual_shapes(hint)
-    kernel = tensors.get(next(name for name, shape in usual.items() if len(shape) == 4))
-    channels = kernel.shape[1] if kernel is not None and kernel.ndim == 4 else 3
     stem = _stem(tensors, usual, max_pool, padding, relu)
-    return Architecture(hint, stem, width, channels, _image_size(tensors))
+    return Architecture(hint, stem, width, _channels(hint, tensors), _image_size(tensors))
 
 
 @cache
@@ -172,6 +170,28 @@ def usual_shapes(name: str) -> dict[str, tuple[int, ...]]:
     return {key: tuple(value.shape) for key, value in model.state_dict().items()}
 
 
+def _input_layer(name: str) -> str | None:
+    """The weights that see the images, by timm's word or, where it has none that fits, by their three channels."""
+    usual = usual_shapes(name)
+    configured = timm.get_pretrained_cfg_value(name, "first_conv") if timm.is_model_pretrained(name) else None
+    named = [configured] if isinstance(configured, str) else list(configured or ())
+    for layer in named:
+        shape = usual.get(f"{layer}.weight", ())
+        if len(shape) > 1 and shape[1] % 3 == 0:  # of patches taken apart, several numbers a channel
+            return f"{layer}.weight"
+    return next((key for key, shape in usual.items() if len(shape) > 3 and shape[1] == 3), None)
+
+
+def _channels(name: str, tensors: Mapping[str, Tensor]) -> int:
+    """Channels of the images that a network of this timm name was built for."""
+    layer = _input_layer(name)
+    kernel = None if layer is None else tensors.get(layer)
+    usual = usual_shapes(name).get(layer, ())
+    if kernel is None or kernel.ndim != len(usual) or 3 * kernel.shape[1] % usual[1]:
+        return 3
+    return 3 * kernel.shape[1] // usual[1]
+
+
 def _is_resnet(tensors: Mapping[str, Tensor]) -> bool:
     return "layer1.0.conv1.weight" in tensors or "layer1.0.conv2.weight" in tensors
 
@@ -185,7 +205,10 @@ def _resnet(tensors: Mapping[str, Tensor]) -> tuple[str, float]:
     if any(t is None or t.ndim != 4 for t in (*last, middle, first)) or any(
         "downsample.1.weight" in name and tensor.ndim == 4 for name, tensor in tensors.items()
     ):
-        raise WeightsError(f"it looks like a ResNet, but not one of the plain family; {NAME_IT}:\n{shown(tensors)}")
+        raise WeightsError(
+            _nearest_resnet(tensors)
+            or f"it looks like a ResNet, but not one of the plain family; {NAME_IT}:\n{shown(tensors)}"
+        )
     planes = [t.shape[0] // (4 if bottleneck else 1) for t in last]
     width = planes[-1] / 512
     groups = middle.shape[0] // middle.shape[1] if bottleneck else 1
@@ -193,8 +216,10 @@ def _resnet(tensors: Mapping[str, Tensor]) -> tuple[str, float]:
     structure = ("bottleneck" if bottleneck else "basic", blocks, groups, group_width)
     name = _RESNETS.get(structure)
     if name is None or planes != [max(1, round(width * usual)) for usual in (64, 128, 256, 512)]:
+        stages = "+".join(map(str, blocks))
         raise WeightsError(
-            f"it is a ResNet of {'+'.join(map(str, blocks))} {structure[0]} blocks with {', '.join(map(str, planes))}"
+            _nearest_resnet(tensors)
+            or f"it is a ResNet of {stages} {structure[0]} blocks with {', '.join(map(str, planes))}"
             f" channels, {groups} group(s) of {group_width}, and timm has no such one; if it has, {NAME_IT}"
         )
     if first.shape[0] != 64:
@@ -203,6 +228,13 @@ def _resnet(tensors: Mapping[str, Tensor]) -> tuple[str, float]:
             " wider or narrower"
         )
     return name, width
+
+
+def _nearest_resnet(tensors: Mapping[str, Tensor]) -> str | None:
+    """In what the plain ResNet with almost the same names differs; None if none has."""
+    differences = {name: _difference(tensors, usual_shapes(name), "conv1.weight") for name in _RESNETS.values()}
+    name = min(differences, key=lambda name: sum(map(len, differences[name])))
+    return _unlike(name, *differences[name]) if sum(map(len, differences[name])) <= _MOST_NAMED else None
 
 
 def _width(hint: str, tensors: Mapping[str, Tensor]) -> float:
@@ -248,8 +280,23 @@ def _image_size(tensors: Mapping[str, Tensor]) -> int | None:
 def _other(tensors: Mapping[str, Tensor]) -> str:
     """The usual ViT or ConvNeXt whose names and shapes are these, whatever the number of channels and positions."""
     name = _vit_or_convnext(tensors)
-    shapes = usual_shapes(name) if name and timm.is_model(name) else {}
-    first = next((key for key, shape in shapes.items() if len(shape) == 4), None)
+    if not (name and timm.is_model(name)):
+        raise WeightsError(
+            f"the network is none of the usual ViTs and ConvNeXts; {NAME_IT}. It holds:\n{shown(tensors)}"
+        )
+    missing, unexpected, misfits = _difference(tensors, usual_shapes(name), _input_layer(name))
+    if not (missing or unexpected or misfits):
+        return name
+    raise WeightsError(_unlike(name, missing, unexpected, misfits))
+
+
+def _difference(
+    tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], first: str | None
+) -> tuple[list[str], list[str], list[str]]:
+    """Names that are missing, names that are unexpected, and names whose shapes do not fit, each with them.
+
+    The layer that sees the images may have any number of channels, and positions may have any number.
+    """
 
     def fits(key: str, shape: tuple[int, ...]) -> bool:
         found = tuple(tensors[key].shape)
@@ -257,20 +304,22 @@ def _other(tensors: Mapping[str, Tensor]) -> str:
             return len(found) == 3 and found[2] == shape[2]
         return found[:1] + found[2:] == shape[:1] + shape[2:] if key == first else found == shape
 
-    if not shapes:
-        raise WeightsError(
-            f"the network is none of the usual ViTs and ConvNeXts; {NAME_IT}. It holds:\n{shown(tensors)}"
-        )
-    missing = [key for key in shapes if key not in tensors]
-    misfits = [key for key in shapes if key in tensors and not fits(key, shapes[key])]
-    unexpected = [*misfits, *(key for key in tensors if key not in shapes and not purpose_of(key))]
-    if not (missing or unexpected):
-        return name
-    lines = [
-        f"  {what}: {_in_words(found)}" for what, found in (("missing", missing), ("unexpected", unexpected)) if found
-    ]
-    lines += [f"  {key} is {tuple(tensors[key].shape)}, must be {shapes[key]}" for key in misfits[:_MOST_NAMED]]
-    raise WeightsError(
+    return (
+        [key for key in shapes if key not in tensors and not key.endswith(".num_batches_tracked")],
+        [key for key in tensors if key not in shapes and not purpose_of(key)],
+        [
+            f"{key} is {tuple(tensors[key].shape)}, must be {shape}"
+            for key, shape in shapes.items()
+            if key in tensors and not fits(key, shape)
+        ],
+    )
+
+
+def _unlike(name: str, missing: list[str], unexpected: list[str], misfits: list[str]) -> str:
+    found = {"missing": missing, "unexpected": [*(misfit.split(" is ")[0] for misfit in misfits), *unexpected]}
+    lines = [f"  {what}: {_in_words(keys)}" for what, keys in found.items() if keys]
+    lines += [f"  {misfit}" for misfit in misfits[:_MOST_NAMED]]
+    return (
         "\n".join([f"the network is like {name}, but not the same:", *lines])
         + f"\nIf it is another one, {NAME_IT}; if not, its weights are not whole"
     )

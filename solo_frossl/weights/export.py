@@ -2,7 +2,6 @@
 
 import copy
 import json
-import os
 import re
 import warnings
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
 from solo_frossl.methods.backbones import STEMS
+from solo_frossl.replacing import replacing
 from solo_frossl.seeding import generator
 from solo_frossl.weights.layouts import recognise
 from solo_frossl.weights.pretrained import Pretrained
@@ -69,8 +69,7 @@ def export_backbone(backbone: Pretrained, path: str | Path, format: Format, imag
     }[format]
     draw = generator(0, "export")
     images = torch.randn(_BATCH, backbone.architecture.channels, size, size, generator=draw)
-    part = path.with_name(path.name + ".part")
-    try:
+    with replacing(path) as part:
         features = write(backbone, part, images)
         difference = _difference(backbone, features, images)
         if not difference <= TOLERANCE:
@@ -78,9 +77,6 @@ def export_backbone(backbone: Pretrained, path: str | Path, format: Format, imag
                 f"{backbone.name} as {format} gives features that differ by {difference:.1e} of their greatest"
                 f" magnitude (at most {TOLERANCE:.0e} is allowed), so nothing was written"
             )
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
     return difference
 
 

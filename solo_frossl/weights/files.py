@@ -1,5 +1,6 @@
 """Reading the tensors of a checkpoint file, whoever wrote it, without ever running code from it."""
 
+import itertools
 import pickle
 import struct
 import tarfile
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from solo_frossl.weights.inert import Inert, InertReader
 
+_MOST_VALUES = 1_000_000
 KINDS = "safetensors, or what torch.save writes (.ckpt, .pth, .pt, .tar)"
 
 
@@ -32,6 +34,7 @@ class FileContent:
             dots: ``state_dict.backbone.conv1.weight``.
         config: the run's configuration, in a checkpoint of this library; else None.
         images: how a run's images were prepared (image_size, mean, std), in a checkpoint of this library; else empty.
+        epochs: that the weights were trained, in a checkpoint that Lightning wrote as an epoch ended; else None.
         metadata: text by key, of a safetensors file.
         kind: ``safetensors`` or ``torch``.
         foreign: classes of objects in the file that are neither tensors nor plain values, and were not read.
@@ -40,6 +43,7 @@ class FileContent:
     tensors: dict[str, Tensor]
     config: dict[str, Any] | None = None
     images: dict[str, Any] = field(default_factory=dict)
+    epochs: int | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     kind: str = "torch"
     foreign: tuple[str, ...] = ()
@@ -105,10 +109,10 @@ def _read_torch(path: Path, start: bytes) -> FileContent:
         named: dict[str, Tensor] = {}
         for name, tensor in _tensors(content):
             if name in named:
-                raise WeightsError(f"{path} holds two tensors of the name {name}")
+                raise WeightsError(f"it holds two tensors of the name {name}")
             named[name] = tensor
-    except WeightsError:
-        raise
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from None
     except Exception as error:  # whatever a damaged pickle leads to
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise WeightsError(f"{path} cannot be read ({reason}): it is cut off or damaged, or no checkpoint") from error
@@ -118,8 +122,18 @@ def _read_torch(path: Path, start: bytes) -> FileContent:
         named,
         config=config if isinstance(config, dict) else None,
         images=images if isinstance(images, dict) else {},
+        epochs=_whole_epochs(content),
         foreign=tuple(foreign),
     )
+
+
+def _whole_epochs(content: Any) -> int | None:
+    """Epochs that a checkpoint of Lightning has behind it; None within an epoch, and for other files."""
+    try:
+        done = content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+        return int(done) if done == content["epoch"] + 1 else None
+    except (KeyError, TypeError, IndexError):
+        return None
 
 
 def _check_torch_file(path: Path, start: bytes) -> None:
@@ -151,10 +165,17 @@ def _check_torch_file(path: Path, start: bytes) -> None:
 
 
 def _tensors(content: Any) -> Iterator[tuple[str, Tensor]]:
-    """Tensors in nested mappings and sequences, each with its full name; a container within itself is passed over."""
+    """Tensors in nested mappings and sequences, each with its full name; a container within itself is passed over.
+
+    Raises:
+        WeightsError: there are more values than a checkpoint has, as in lists that hold one another many times over.
+    """
     above: set[int] = set()
+    met = itertools.count()
 
     def walk(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
+        if next(met) > _MOST_VALUES:
+            raise WeightsError(f"it holds more than {_MOST_VALUES:,} values, which is no checkpoint")
         if isinstance(value, Tensor) and name:
             yield name, value.detach()
         elif isinstance(value, Mapping | list | tuple) and id(value) not in above:

@@ -1,13 +1,18 @@
 """A backbone with its weights, from whatever names it: a run, a file, the zoo, timm."""
 
+import copy
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import timm
 import torch
 from PIL import Image
 from timm.data import resolve_data_config
@@ -40,6 +45,8 @@ class Pretrained(nn.Module):
         std: their standard deviation; None: unknown.
         accounting: where each tensor came from; None for random weights.
         config: configuration of the run that trained it; None: unknown.
+        encoder: which encoder of that run it is.
+        epochs: that it was trained; None: unknown, or it was saved within one.
         eval_crop: side of the centre square that :attr:`transform` keeps, as a fraction of the resized shorter side.
         interpolation: how :attr:`transform` resizes: ``bicubic``, ``bilinear`` or ``nearest``.
 
@@ -58,15 +65,17 @@ class Pretrained(nn.Module):
         std: Sequence[float] | None = None,
         accounting: Accounting | None = None,
         config: dict[str, Any] | None = None,
+        encoder: Role = "backbone",
+        epochs: int | None = None,
         eval_crop: float = 1.0,
         interpolation: str = "bicubic",
     ) -> None:
         super().__init__()
         for what, values in (("mean", mean), ("std", std)):
-            if values is not None and len(values) != architecture.channels:
-                raise WeightsError(
-                    f"{what} has {len(values)} values, and {name} takes images of {architecture.channels} channel(s)"
-                )
+            if values is not None:
+                _check_normalisation(what, values, name, architecture.channels)
+        if image_size is not None and (not isinstance(image_size, int) or image_size < 1):
+            raise WeightsError(f"image_size is {image_size!r}: it must be a whole number of pixels, at least 1")
         self.backbone = backbone
         self.name = name
         self.architecture = architecture
@@ -76,6 +85,8 @@ class Pretrained(nn.Module):
         self.std = None if std is None else tuple(std)
         self.accounting = accounting
         self.config = config
+        self.encoder: Role = encoder
+        self.epochs = epochs
         self.eval_crop = eval_crop
         self.interpolation = interpolation
         self._grey: tuple[tuple[float, ...], tuple[float, ...]] | None = None
@@ -132,20 +143,43 @@ class Pretrained(nn.Module):
         )
 
     def about(self) -> dict[str, Any]:
-        """What a file of these weights says of itself; plain values."""
+        """What a file of these weights says of itself; plain values, without the folders of whoever made it."""
         config = self.config or {}
+        path = Path(self.name)
         return {
-            "name": self.name,
+            "name": path.name if path.is_absolute() else self.name,
             "method": config.get("method"),
+            **({} if self.encoder == "backbone" else {"encoder": self.encoder}),
             "dataset": config.get("dataset"),
             "architecture": replace(self.architecture, image_size=self.image_size).to_dict(),
             "mean": None if self.mean is None else list(self.mean),
             "std": None if self.std is None else list(self.std),
-            "epochs": (config.get("trainer") or {}).get("max_epochs"),
-            "seed": config.get("seed_everything"),
-            "config": self.config,
+            "epochs": self.epochs,
+            "seed": config.get("seed_everything", 0 if config else None),
+            "config": None if self.config is None else _without_paths(self.config),
             "precision": "float32",
         }
+
+
+def _without_paths(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's configuration with absolute paths cut to their last part: they say where its author's files lay."""
+    config = copy.deepcopy(dict(config))
+    for group in (config, config.get("data") or {}):
+        for key, value in group.items():
+            if isinstance(value, str) and os.path.isabs(value):
+                group[key] = os.path.basename(value.rstrip("/")) or "/"
+    return config
+
+
+def _check_normalisation(what: str, values: Any, name: str, channels: int) -> None:
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise WeightsError(f"{what} is {values!r}: it must be a list of numbers, one a channel")
+    if len(values) != channels:
+        raise WeightsError(f"{what} has {len(values)} values, and {name} takes images of {channels} channel(s)")
+    if not all(isinstance(number, int | float) and math.isfinite(number) for number in values):
+        raise WeightsError(f"{what} is {list(values)}: it must be finite numbers")
+    if what == "std" and min(values) <= 0:
+        raise WeightsError(f"{what} is {list(values)}: it must be above 0")
 
 
 def _in_colours(image: Image.Image) -> Image.Image:
@@ -208,6 +242,8 @@ def load_backbone(
     if not spec.strip():
         raise WeightsError("the backbone's name is empty: give a run, a checkpoint file, zoo:NAME, timm:NAME, ...")
     kind, _, rest = spec.partition(":")
+    if kind in ("zoo", "timm") and not rest:
+        raise WeightsError(f"{spec} has no name behind the colon: write {kind}:NAME")
     given = {"image_size": image_size, "mean": mean, "std": std}
     if kind == "untrained" and rest:
         network = Architecture(rest, stem or "imagenet", width, channels, image_size)
@@ -235,10 +271,11 @@ def _find(
         from solo_frossl import zoo  # the zoo is a room of its own
 
         return Path(zoo.fetch(zoo.read_index(index).find(rest), cache=cache)), spec
-    if Path(spec).is_file():
-        return Path(spec), spec
+    path = Path(spec).expanduser()
+    if path.is_file():
+        return path, spec
     try:
-        run = find_run(runs_dir, spec)
+        run = find_run(runs_dir, str(path))
     except FileNotFoundError as error:
         looked = "a folder without config.yaml, so no run" if Path(spec).is_dir() else "no file"
         raise WeightsError(
@@ -261,7 +298,8 @@ def _from_timm(spec: str, name: str, channels: int, given: Mapping[str, Any]) ->
     level = hub.level
     try:
         hub.setLevel(logging.ERROR)  # it tells of every try; in the end one error says as much
-        network = create_timm(name, None, in_chans=channels, pretrained=True)
+        with _watch_loading() as loads:
+            network = create_timm(name, None, in_chans=channels, pretrained=True)
     except Exception as error:  # of the hub, the network, the disk, or timm: each has classes of its own
         reason = " ".join(f"{error}".split()) or type(error).__name__
         raise WeightsError(
@@ -270,11 +308,11 @@ def _from_timm(spec: str, name: str, channels: int, given: Mapping[str, Any]) ->
         ) from error
     finally:
         hub.setLevel(level)
+    accounting = _timm_accounting(spec, network, loads)
     images = resolve_data_config(pretrained_cfg=network.pretrained_cfg, model=network)
     if channels != len(images["mean"]):
         images |= {"mean": None, "std": None}
     size = images["input_size"][-1]
-    accounting = Accounting(spec, "timm's own loading", "", tuple(network.state_dict()))
     return Pretrained(
         network,
         name=spec,
@@ -286,6 +324,44 @@ def _from_timm(spec: str, name: str, channels: int, given: Mapping[str, Any]) ->
         eval_crop=images["crop_pct"],
         interpolation=images["interpolation"] if images["interpolation"] in _OF_TENSORS else "bicubic",
     )
+
+
+@contextmanager
+def _watch_loading() -> Iterator[list[Any]]:
+    """What each ``load_state_dict`` meanwhile has found missing and unexpected; timm does not ask for all of a file."""
+    loads: list[Any] = []
+    load = nn.Module.load_state_dict
+
+    def watched(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        loads.append(load(module, *args, **kwargs))
+        return loads[-1]
+
+    nn.Module.load_state_dict = watched
+    try:
+        yield loads
+    finally:
+        nn.Module.load_state_dict = load
+
+
+def _timm_accounting(spec: str, network: nn.Module, loads: Sequence[Any]) -> Accounting:
+    """What timm's loading, seen from outside, has left of a network with random weights.
+
+    Raises:
+        WeightsError: naming them, if there are any.
+    """
+    needed = {*dict(network.named_parameters()), *(name for name in network.state_dict() if ".running_" in name)}
+    missing = {name for load in loads for name in load.missing_keys}
+    accounting = Accounting(
+        spec,
+        "timm's own loading",
+        "",
+        tuple(name for name in network.state_dict() if name not in missing),
+        missing=tuple(name for name in network.state_dict() if name in missing),
+        unexpected=tuple(name for load in loads for name in load.unexpected_keys),
+    )
+    if missing & needed:
+        raise WeightsError(f"the weights that timm has for {spec} are not whole:\n{accounting}")
+    return accounting
 
 
 def _from_file(
@@ -332,6 +408,8 @@ def _from_file(
         std=given["std"] or about.get("std"),
         accounting=accounting,
         config=config,
+        encoder=about.get("encoder") or role,
+        epochs=about.get("epochs"),
         eval_crop=data.get("eval_crop") or 1.0,
     )
 
@@ -371,13 +449,12 @@ def _about(content: FileContent) -> dict[str, Any]:
             return {**about, "architecture": Architecture.from_dict(about["architecture"])}
         except (ValueError, TypeError, KeyError) as error:
             raise WeightsError(f"what its metadata {METADATA_KEY!r} says cannot be read: {error!r}") from error
-    if content.config is None or not isinstance(content.config.get("model"), Mapping):
+    config = content.config
+    if not _is_of_a_run(config):
         return {}
     from solo_frossl.data import DATASETS  # for what the datasets publish of themselves
 
-    config, model = content.config, content.config["model"]
-    data = config.get("data") or {}
-    dataset = DATASETS.get(str(config.get("dataset")))
+    model, data, dataset = config["model"], config.get("data") or {}, DATASETS.get(config["dataset"])
     size = data.get("image_size") or data.get("resize") or (dataset.native_size if dataset else None)
     prepared = {  # by what the run recorded; an older checkpoint leaves it to configuration and dataset
         "image_size": size,
@@ -389,4 +466,21 @@ def _about(content: FileContent) -> dict[str, Any]:
         "architecture": Architecture.from_dict({"backbone": model["backbone"], **values}),
         **prepared,
         "config": config,
+        "epochs": content.epochs,
     }
+
+
+def _is_of_a_run(config: Mapping[str, Any] | None) -> bool:
+    """Whether it is a configuration of this library; others put one into their checkpoints under the same key."""
+    if config is None or not all(isinstance(config.get(key), str) for key in ("method", "dataset")):
+        return False
+    model, data = config.get("model"), config.get("data") or {}
+    if not (isinstance(model, Mapping) and isinstance(data, Mapping) and isinstance(model.get("backbone"), str)):
+        return False
+    lists = [data[key] for key in ("mean", "std") if data.get(key) is not None]
+    numbers = [model.get("width", 1.0), *(number for values in lists if isinstance(values, list) for number in values)]
+    return (
+        timm.is_model(model["backbone"])
+        and all(isinstance(values, list) for values in lists)
+        and all(isinstance(number, int | float) for number in numbers)
+    )

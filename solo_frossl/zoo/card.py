@@ -34,7 +34,7 @@ def model_card(entry: Entry, *, validation_images: int, picture: str | None = No
         "backbone": f"`{entry.architecture['backbone']}`" + _width(entry.architecture),
         "stem": stem if isinstance(stem, str) else ", ".join(f"{key} {value}" for key, value in stem.items()),
         "features": f"{entry.num_features}",
-        "trained on": f"{entry.dataset}, {entry.epochs} epochs, seed {entry.seed}",
+        "trained on": f"{entry.dataset}, {entry.epochs} epoch{'' if entry.epochs == 1 else 's'}, seed {entry.seed}",
         "input": f"{entry.architecture.get('channels', 3)} channel(s), {_size(entry.architecture)}; mean "
         f"{_numbers(entry.mean)}, standard deviation {_numbers(entry.std)} of images in 0 to 1",
         "file": f"`{entry.file}`, {entry.size:,} bytes, {entry.precision}",

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import requests
 import urllib3
@@ -115,7 +116,7 @@ class ResumingDownloader:
         deadline = time.monotonic() + seconds
         with _session(seconds) as session:
             with _network(deadline, too_slow):
-                response = session.get(url, headers=headers, stream=True, timeout=(self.timeout, self.timeout))
+                response = _get(session, url, headers, self.timeout)
             start = self._start(response, start)
             self.part.describe(url, response.headers.get("ETag"))
             self.bar.n = start
@@ -163,6 +164,29 @@ class ResumingDownloader:
         if length is not None and length != str(self.size - start):
             raise PlaceError(f"announces {length} bytes, and {self.size - start} are needed", worthless=start > 0)
         return start
+
+
+def _get(session: requests.Session, url: str, headers: dict[str, str], timeout: float) -> requests.Response:
+    """The response at the end of the redirects."""
+    for _ in range(_REDIRECTS + 1):
+        response = session.get(url, headers=headers, stream=True, timeout=(timeout, timeout))
+        target = session.get_redirect_target(response)
+        if target is None:
+            return response
+        response.close()
+        target = urljoin(response.url, requests.utils.requote_uri(target))
+        if session.should_strip_auth(url, target):
+            headers = {key: value for key, value in headers.items() if key != "Authorization"}
+        url = target
+    raise requests.TooManyRedirects
+
+
+class _Session(requests.Session):
+    """Follows no redirect by itself: requests reads and unpacks their pages, however long they are."""
+
+    def resolve_redirects(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        """None."""
+        return iter(())
 
 
 def _write(file: Any, chunk: bytes) -> None:
@@ -222,8 +246,7 @@ def _session(seconds: float) -> Iterator[requests.Session]:
     connections = _Connections()
     timer = threading.Timer(seconds, connections.break_off)
     timer.daemon = True
-    with requests.Session() as session:
-        session.max_redirects = _REDIRECTS
+    with _Session() as session:
         session.mount("http://", connections)
         session.mount("https://", connections)
         timer.start()
@@ -250,7 +273,7 @@ class _Connections(HTTPAdapter):
             def connect(self) -> None:
                 made.append(self)  # it may hang in the TLS handshake
                 super().connect()
-                if over.is_set():  # requests follows a redirect also when its page breaks off
+                if over.is_set():  # of a redirect that came when the time was over
                     raise TimeoutError("the time is over")
                 made.append(self.sock)  # the connection forgets it when the server says `Connection: close`
 

@@ -1,11 +1,11 @@
 """Weights as safetensors, with what must be known of them in the file's own metadata."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from solo_frossl.replacing import replacing
 from solo_frossl.zoo.errors import ZooError
 
 if TYPE_CHECKING:
@@ -36,16 +36,8 @@ def write_weights(path: str | Path, tensors: "Mapping[str, torch.Tensor]", about
         content = save({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, metadata)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ZooError(f"{path} cannot be written as safetensors: {error}") from error
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    try:
-        with open(part, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path, sync=True) as part:
+        part.write_bytes(content)
 
 
 def read_about(path: str | Path) -> dict[str, Any]:

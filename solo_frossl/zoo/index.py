@@ -2,16 +2,18 @@
 
 import difflib
 import math
-import os
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock
 
 import solo_frossl
+from solo_frossl.replacing import replacing
 from solo_frossl.zoo.errors import ZooError
 from solo_frossl.zoo.places import Place, parse_place
 
@@ -211,11 +213,13 @@ def read_index(path: str | Path | None = None) -> Index:
 def write_index(path: str | Path, entries: Iterable[Entry]) -> None:
     """Write an index atomically, under a comment that explains the keys; other comments are lost.
 
+    Where the path is a link, the file that it leads to is written.
+
     Raises:
         ZooError: two entries have one name, or a value cannot be written as plain YAML.
         OSError: the file cannot be written; the old one is whole then.
     """
-    path, entries = Path(path), list(entries)
+    path, entries = Path(path).resolve(), list(entries)
     names = [entry.name for entry in entries]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ZooError(f"{path}: two entries are named {', '.join(sorted(twice))}")
@@ -223,16 +227,8 @@ def write_index(path: str | Path, entries: Iterable[Entry]) -> None:
         body = "".join(_item(entry) for entry in entries)
     except yaml.YAMLError as error:
         raise ZooError(f"{path}: a value of an entry is no plain value: {error}") from None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    try:
-        with open(part, "w", encoding="utf-8") as file:
-            file.write(f"{HEADER}\ncheckpoints:{body}\n" if body else f"{HEADER}\ncheckpoints: []\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path, sync=True) as part:
+        part.write_text(f"{HEADER}\ncheckpoints:{body or ' []'}\n", encoding="utf-8")
 
 
 def check_name(name: str) -> None:
@@ -245,6 +241,24 @@ def check_name(name: str) -> None:
         raise ZooError(f"name: {fault}")
 
 
+@contextmanager
+def changing(path: str | Path) -> Iterator[dict[str, Entry]]:
+    """The entries of an index by name, as they are now; what the caller makes of them is written on leaving.
+
+    Nobody else can change the index meanwhile, through this function. An index that does not exist is started.
+
+    Raises:
+        ZooError: as :func:`read_index` and :func:`write_index`.
+        OSError: it cannot be written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(path.name + ".lock")):
+        entries = dict(read_index(path).entries) if path.exists() else {}
+        yield entries
+        write_index(path, entries.values())
+
+
 def remove_entry(index: Index, name: str) -> list[Path]:
     """Take an entry out of an index, with its card and the weights that lie in the index's folder.
 
@@ -254,18 +268,28 @@ def remove_entry(index: Index, name: str) -> list[Path]:
         The files that were deleted.
 
     Raises:
-        ZooError: there is no such entry.
+        ZooError: there is no such entry; or it was taken out, and a file could not be deleted.
+        OSError: the index cannot be written.
     """
-    entry = index.find(name)
-    kept = [other for other in index.entries.values() if other.name != name]
-    write_index(index.path, kept)
+    with changing(index.path) as entries:
+        entry = replace(index, entries=entries).find(name)
+        del entries[name]
     folder = index.path.absolute().parent
-    needed = {place.path for other in kept for place in other.parsed_places()}
-    weights = [place.local(folder) for place in entry.parsed_places() if place.shipped and place.path not in needed]
+    needed = {place.path for other in entries.values() for place in other.parsed_places()}
+    own = [place for place in entry.parsed_places() if place.shipped and place.path.endswith(".safetensors")]
+    weights = [place.local(folder) for place in own if place.path not in needed]
     doomed = [*weights, folder / "cards" / f"{name}.md", folder / "cards" / f"{name}.png"]
     deleted = [file for file in doomed if file.is_file() and file.parent.resolve().is_relative_to(folder.resolve())]
+    faults = []
     for file in deleted:
-        file.unlink()
+        try:
+            file.unlink()
+        except OSError as error:
+            faults.append(f"  {file}: {error.strerror or error}")
+    if faults:
+        raise ZooError(
+            "\n".join([f"{name} was taken out of {index.path}, but not all its files could be deleted:", *faults])
+        )
     return deleted
 
 

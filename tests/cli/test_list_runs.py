@@ -14,9 +14,10 @@ from pseudo_terminal import terminal
 from solo_frossl.cli.runs import runs
 from solo_frossl.run_files import RunFolder, RunStatus, write_status
 
-AGO = {
-    name: (datetime.now(UTC) - timedelta(**{name: 3})).isoformat() for name in ("days", "hours", "minutes", "seconds")
-}
+
+def three(unit):
+    """Three days, hours, minutes or seconds ago."""
+    return (datetime.now(UTC) - timedelta(**{unit: 3})).isoformat()
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def make(tmp_path):
             header = "epoch,online/top1,knn/top1,spectrum/effective_rank"
             (folder / "metrics.csv").write_text("\n".join([header, *lines, ""]))
         if state:
-            write_status(RunFolder(folder), RunStatus(state, **({"started": AGO["days"]} | status)))
+            write_status(RunFolder(folder), RunStatus(state, **({"started": three("days")} | status)))
         return folder
 
     return run
@@ -70,7 +71,7 @@ def test_a_run_with_all_that_is_known_of_it(make, tmp_path, capsys):
 
 
 def test_every_state_is_told(make, tmp_path, capsys):
-    here = {"host": socket.gethostname(), "updated": AGO["minutes"]}
+    here = {"host": socket.gethostname(), "updated": three("minutes")}
     make("1", (1.0,), "running", pid=os.getpid(), **here)
     make("2", (1.0,), "running", pid=2**22 + 1, **here)
     make("3", (1.0,), "stopped")
@@ -83,8 +84,8 @@ def test_every_state_is_told(make, tmp_path, capsys):
 
 
 def test_a_silent_run_of_another_machine_is_remarked_on(make, tmp_path, capsys):
-    make("a", (1.0,), "running", host="elsewhere", pid=1, updated=AGO["hours"])
-    make("b", (1.0,), "running", host="elsewhere", pid=1, updated=AGO["minutes"])
+    make("a", (1.0,), "running", host="elsewhere", pid=1, updated=three("hours"))
+    make("b", (1.0,), "running", host="elsewhere", pid=1, updated=three("minutes"))
     assert listed(tmp_path, capsys)[-1] == "a: says that it is running, but has not said so for 3 h"
 
 
@@ -187,9 +188,9 @@ def test_filters(make, tmp_path, capsys, wanted, found):
     ],
 )
 def test_orders(make, tmp_path, capsys, by, order):
-    make("a", (5.0, 6.0), "stopped", started=AGO["hours"])
+    make("a", (5.0, 6.0), "stopped", started=three("hours"))
     make("b", (), "stopped")
-    make("c", (9.0, 5.5), "finished", started=AGO["seconds"])
+    make("c", (9.0, 5.5), "finished", started=three("seconds"))
     assert names(listed(tmp_path, capsys, *by)) == order
 
 

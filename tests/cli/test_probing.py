@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,10 +21,11 @@ from solo_frossl.cli.knn import knn
 from solo_frossl.cli.linear import linear
 from solo_frossl.cli.pretrain import pretrain
 from solo_frossl.cli.zoo import zoo
-from solo_frossl.probe import read_features
+from solo_frossl.probe import linear_and_knn, read_features
+from solo_frossl.run_files import read_metrics
 from solo_frossl.weights import WeightsError, load_backbone
 from solo_frossl.weights.export import export_backbone
-from solo_frossl.zoo import cached_path, read_about, read_index
+from solo_frossl.zoo import cached_path, check_file, read_about, read_index
 
 ROOT = Path(__file__).parents[2]
 NETWORK = ["--model.backbone=resnet18", "--model.width=0.125"]
@@ -145,7 +147,7 @@ def test_no_result_takes_the_place_of_another(tmp_path, runs, colour, photos, mo
     places = [path.relative_to(folder) for folder in (run, tmp_path) for path in folder.rglob("linear*/*.json")]
     assert sorted(map(str, places)) == [
         "colour.safetensors-probes/linear-digits/ridge.json",
-        "colour.safetensors-probes/linear-folder/ridge.json",
+        "colour.safetensors-probes/linear-folder-photos/ridge.json",
         "linear-best-target/ridge.json",
         "linear-target/ridge.json",
         "linear/linear-augment.json",
@@ -319,7 +321,7 @@ def test_colours_in_grey_by_every_protocol(runs, photos, tmp_path, sizes):
 def test_transfer_of_a_run_goes_to_a_folder_of_its_own(runs, photos, tmp_path, capsys):
     options = ["--dataset=folder", f"--data.root={photos}", "--protocol=ridge", "--device=cpu"]
     assert linear([f"--backbone={runs}/frossl", *options]) == 0
-    assert result(runs / "frossl/linear-folder", "ridge.json")["num_validation"] == 16
+    assert result(runs / "frossl/linear-folder-photos", "ridge.json")["num_validation"] == 16
     two = load_backbone("untrained:resnet18", channels=2, width=0.125, stem="cifar", image_size=8)
     export_backbone(two, tmp_path / "two.safetensors", "safetensors")
     refused(linear, f"--backbone={tmp_path}/two.safetensors", *options)
@@ -495,7 +497,7 @@ def test_features_that_cannot_be_written(runs, tmp_path, capsys):
     assert ".npz" in capsys.readouterr().err
     (tmp_path / "file").write_text("")
     refused(features, f"--backbone={runs}/frossl", f"--out={tmp_path}/file/a.npz", "--device=cpu")
-    assert "choose another with --out" in capsys.readouterr().err
+    assert "choose another place with --out" in capsys.readouterr().err
 
 
 def test_export(runs, tmp_path, capsys):
@@ -516,6 +518,58 @@ def test_export(runs, tmp_path, capsys):
     }.items():
         refused(export, f"--backbone={runs}/frossl", *given)
         assert message in capsys.readouterr().err
+
+
+def test_export_leaves_its_source_alone(colour, tmp_path, monkeypatch, capsys):
+    before = colour.read_bytes()
+    same = colour.parent / ".." / colour.parent.name / colour.name
+    refused(export, f"--backbone={colour}", "--format=safetensors", f"--out={same}")
+    assert "the file that is read, which may hold more" in capsys.readouterr().err
+    assert colour.read_bytes() == before
+    monkeypatch.chdir(tmp_path)
+    for format in ("timm", "safetensors"):
+        assert export([f"--backbone={colour}", f"--format={format}", "--image_size=8"]) == 0
+    names = {path.name for path in tmp_path.iterdir()} - {colour.name}
+    assert names == {"colour.safetensors-timm.pth", "colour.safetensors-safetensors.safetensors"}
+
+
+# ----------------------------------------------------------------------------------------------------- where results go
+
+
+def test_each_image_folder_has_results_of_its_own(colour, photos, tmp_path):
+    """The JSON says which images they were."""
+    shutil.copytree(photos, tmp_path / "others")
+    for folder in (photos, tmp_path / "others"):
+        options = ["--dataset=folder", f"--data.root={folder}", "--device=cpu", "--k=1"]
+        assert knn([f"--backbone={colour}", *options]) == 0
+        found = result(tmp_path / "colour.safetensors-probes" / f"knn-folder-{folder.name}", "knn.json")
+        assert found["root"] == str(folder)
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(runs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("solo_frossl.cli.probing.extract_features", None)
+    (tmp_path / "file").touch()
+    for program, out in ((linear, "file/x"), (knn, "file/x"), (features, "file/x/f.npz"), (linear, "file")):
+        refused(program, f"--backbone={runs}/frossl", f"--out={tmp_path}/{out}", "--device=cpu")
+        error = capsys.readouterr().err
+        assert "cannot be written to" in error, error
+        assert "--out" in error
+    refused(features, f"--backbone={runs}/frossl", f"--out={tmp_path}/f.csv", "--device=cpu")
+    assert "files that end in .npz or .safetensors" in capsys.readouterr().err
+
+
+def test_data_that_has_moved_is_told_as_the_run_s(photos, tmp_path, capsys):
+    config = ["--config", str(ROOT / "configs/folder/frossl.yaml"), "--name=r", f"--runs_dir={tmp_path}"]
+    small = ["--data.image_size=16", "--data.batch_size=16", "--model.projector.hidden=32", "--model.stem=cifar"]
+    assert pretrain([*config, f"--data.root={photos}", *TINY[2:], *small]) == 0
+    photos.rename(tmp_path / "elsewhere")
+    refused(knn, f"--backbone={tmp_path}/r", "--device=cpu")
+    error = capsys.readouterr().err
+    assert f"no folder {photos}" in error
+    assert f"as the configuration of {tmp_path}/r/checkpoints/last.ckpt has it" in error
+    assert "yaml" not in error
+    assert knn([f"--backbone={tmp_path}/r/", "--device=cpu", "--k=1", f"--data.root={tmp_path}/elsewhere"]) == 0
+    assert result(tmp_path / "r/knn-folder-elsewhere", "knn.json")["root"].endswith("elsewhere")
 
 
 # -------------------------------------------------------------------------------------------------------------- zoo add
@@ -595,11 +649,62 @@ def test_an_entry_of_ones_own_images_says_which_they_are(photos, tmp_path):
         assert result(tmp_path, "knn.json")["results"][0]["top1"] == entry.accuracy["knn_top1"]
 
 
+def test_an_entry_says_after_how_many_epochs_its_weights_were_saved(runs, tmp_path, capsys):
+    """Not how many the run has had by now; and not of weights that were saved within an epoch."""
+    folder = tmp_path / "r"
+    shutil.copytree(runs / "frossl", folder)
+    given = [f"--runs_dir={tmp_path}", "--resume=r", "--trainer.max_epochs=2"]
+    assert pretrain([*given, "--checkpoint.every_n_steps=3"]) == 0
+    assert [int(row) for row in read_metrics(folder / "metrics.csv")] == [0, 1]
+    last, previous = (folder / f"checkpoints/{name}.ckpt" for name in ("last", "previous"))
+    os.replace(previous, last)  # of the seventh step of eight
+    index = tmp_path / "index.yaml"
+    refused(zoo, "add", str(folder), f"--index={index}", "--device=cpu")
+    assert "was saved within an epoch" in capsys.readouterr().err
+    assert not index.exists()
+    shutil.copy(runs / "frossl/checkpoints/last.ckpt", previous)
+    last.write_bytes(last.read_bytes()[:-1000])
+    assert zoo(["add", str(folder), f"--index={index}", "--device=cpu"]) == 0
+    assert "trying the one before" in capsys.readouterr().err
+    (entry,) = read_index(index).entries.values()
+    first, second = (row["online/top1"] for row in read_metrics(folder / "metrics.csv").values())
+    assert (entry.epochs, entry.accuracy["online_top1"]) == (1, round(first, 2))
+    assert first != second
+
+
+OTHER_IMAGES = ("--data.mean=[0.0]", "--data.subset=64", "--data={}", "--dataset=cifar10", "--seed_everything=3")
+
+
+@pytest.mark.parametrize("option", [*OTHER_IMAGES, "--bf16"])
+def test_an_entry_is_measured_as_its_commands_will(runs, tmp_path, capsys, option):
+    refused(zoo, "add", str(runs / "frossl"), f"--index={tmp_path}/index.yaml", option)
+    assert f"{option.split('=')[0]} is not for solo-frossl zoo add" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_that_is_added_twice_at_the_same_time_stays_whole(runs, tmp_path, capsys, monkeypatch):
+    index, arguments = tmp_path / "index.yaml", ["add", str(runs / "frossl"), "--name=a", "--device=cpu"]
+
+    def meanwhile(*args, **kwargs):
+        monkeypatch.undo()
+        assert zoo([*arguments, f"--index={index}"]) == 0
+        return linear_and_knn(*args, **kwargs)
+
+    monkeypatch.setattr("solo_frossl.cli.zoo_add.linear_and_knn", meanwhile)
+    refused(zoo, *arguments, f"--index={index}")
+    assert "has an entry a already" in capsys.readouterr().err
+    entry = read_index(index).find("a")
+    files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert files - {"index.yaml.lock"} == {"cards/a.md", "cards/a.png", "index.yaml", f"weights/{entry.file}"}
+    assert check_file(tmp_path / "weights" / entry.file, entry) is None
+
+
 def test_what_cannot_be_an_entry(runs, tmp_path, colour, capsys):
     index = tmp_path / "index.yaml"
     for given, message in {
         (): "needs a run first",
-        (str(colour), "--dataset=digits"): "give the run's folder",
+        (str(colour), "--dataset=digits"): "--dataset is not for",
+        (str(colour),): "give the run's folder",
         ("untrained:resnet18",): "is no run with its own data",
         (str(runs / "frossl/checkpoints/best.ckpt"),): "give the run's folder",
         (str(runs / "frossl"), "--name=../a"): "must be a plain name",

@@ -228,7 +228,9 @@ def test_ctrl_c_saves_what_runs(tmp_path):
     ]
     process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True)
     run = RunFolder(tmp_path / "cifar10-simclr-seed0")
+    until = time.monotonic() + 300
     while read_status(run).state != "running" and process.poll() is None:
+        assert time.monotonic() < until, read_status(run)
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)

@@ -154,7 +154,7 @@ def test_a_failed_write_leaves_the_old_file(path, monkeypatch):
         raise OSError("No space left on device")
 
     monkeypatch.setattr("solo_frossl.probe.feature_files.np.savez", full)
-    monkeypatch.setattr("solo_frossl.probe.feature_files.save_file", full)
+    monkeypatch.setattr("solo_frossl.probe.feature_files.save", full)
     with pytest.raises(OSError, match="No space"):
         write_features(path, features(6), features(3), ["a", "b", "c"], ABOUT)
     assert len(read_features(path).train.label) == 5

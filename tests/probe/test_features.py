@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from solo_frossl.data import Digits
 from solo_frossl.probe import Features, extract_features
 
 
@@ -57,26 +56,3 @@ def test_says_what_is_wrong(data):
         extract_features(nn.Flatten(), [], data.clean, "cpu")
     with pytest.raises(ValueError, match=r"Identity gave \(8, 3, 4, 4\) for 8 images of \(3, 4, 4\)"):
         extract_features(nn.Identity(), data.train_dataloader(), data.clean, "cpu")
-
-
-def test_labels_that_are_kept():
-    """Nested, stratified, the same in any order of the rows, and those that the data module keeps."""
-    data = Digits(seed=3)
-    data.setup()
-    train = extract_features(nn.Flatten(), data.labelled_train_dataloader(), data.clean, "cpu")
-    tenth = train.keep_labels(0.1, seed=3)
-    hundredth = train.keep_labels(0.01, seed=3)
-    assert ((hundredth.label >= 0).sum(), (tenth.label >= 0).sum()) == (14, 144)
-    assert (tenth.label[hundredth.label >= 0] >= 0).all()
-    assert torch.equal(hundredth.labelled().label, train.label[hundredth.label >= 0])
-    order = torch.randperm(len(train.label), generator=torch.Generator().manual_seed(0))
-    mixed = Features(*(part[order] for part in train))
-    assert mixed.keep_labels(0.1, seed=3).labelled().index.sort().values.tolist() == tenth.labelled().index.tolist()
-    assert train.keep_labels(0.1, seed=4).labelled().index.tolist() != tenth.labelled().index.tolist()
-    again = Digits(seed=3)
-    again.keep_labels(0.1)
-    again.setup()
-    kept = extract_features(nn.Flatten(), again.labelled_train_dataloader(), again.clean, "cpu")
-    assert kept.index.tolist() == tenth.labelled().index.tolist()
-    with pytest.raises(ValueError, match=r"labels 5 keeps 5 of 1438 labels and leaves no labelled image of \w+"):
-        train.keep_labels(5, seed=3, class_names=data.class_names)

@@ -161,7 +161,7 @@ os.kill(os.getpid(), 9)
 def test_a_kill_loses_no_epoch(run):
     """Two epochs that W&B had time to write, and one that it had not: it dies with the run."""
     subprocess.run(
-        [sys.executable, "-c", KILLED, str(run.path)], timeout=120, env=os.environ | {"WANDB_SILENT": "true"}
+        [sys.executable, "-c", KILLED, str(run.path)], timeout=300, env=os.environ | {"WANDB_SILENT": "true"}
     )
     assert (run.path / "wandb-epochs.txt").read_text() == "2"
     time.sleep(1)  # W&B's process sees that it is alone

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from solo_frossl.methods.backbones import Stem
+from solo_frossl.methods.backbones import Stem, build_backbone
 from solo_frossl.weights import Architecture, WeightsError, infer_architecture
 from solo_frossl.weights.architecture import _RESNETS, usual_shapes
 
@@ -44,6 +44,34 @@ def test_vit_and_convnext_are_told_by_their_shapes(name):
     found = infer_architecture(tensors_of(Architecture(name, channels=4)))
     assert (found.backbone, found.channels, found.stem) == (name, 4, "imagenet")
     assert found.image_size == (224 if "vit" in name else None)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pit_ti_224",  # whose first tensor of four dimensions are its positions
+        "volo_d1_224",
+        "samvit_base_patch16",
+        "tresnet_m",  # whose first convolution sees 16 pixels as one
+        "naflexvit_base_patch16_gap",  # which sees patches as vectors
+    ],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_channels_of_any_network(name, channels):
+    with torch.device("meta"):
+        tensors = build_backbone(name, channels=channels).state_dict()
+    assert infer_architecture(tensors, name).channels == channels
+
+
+def test_a_plain_resnet_without_a_tensor_or_with_a_wrong_one_is_told():
+    tensors = tensors_of(Architecture("resnet18", channels=1))
+    whole = dict(tensors)
+    del tensors["layer3.0.conv2.weight"]
+    with pytest.raises(WeightsError, match=r"like resnet18, but not the same:\n  missing: 1 tensor, layer3.0.conv2.we"):
+        infer_architecture(tensors)
+    whole["layer3.0.conv2.weight"] = torch.empty(7, 256, 3, 3, device="meta")
+    with pytest.raises(WeightsError, match=r"layer3.0.conv2.weight is \(7, 256, 3, 3\), must be \(256, 256, 3, 3\)"):
+        infer_architecture(whole)
 
 
 @pytest.mark.parametrize("size", [32, 64, 224])

@@ -129,6 +129,19 @@ def test_a_file_of_other_features_is_not_kept(tmp_path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_single_images_are_compared_too(tmp_path, monkeypatch):
+    """A file may have frozen the batch that it was made with."""
+
+    def frozen(backbone, path, images):
+        path.write_bytes(b"x")
+        return lambda batch: backbone(batch) if len(batch) > 1 else backbone(batch) + 1
+
+    monkeypatch.setattr(export, "_write_timm", frozen)
+    with torch.no_grad(), pytest.raises(ExportError, match="so nothing was written"):
+        export_backbone(pretrained("plain"), tmp_path / "a.pth", "timm")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("format", ["timm", "safetensors"])
 def test_a_full_disk_is_an_oserror_and_leaves_nothing(tmp_path, format):
     """torch.save by itself makes a RuntimeError of it."""

@@ -261,3 +261,19 @@ def test_two_tensors_of_one_name(tmp_path):
 def test_a_bare_tensor_has_no_name(tmp_path):
     torch.save(torch.ones(3), tmp_path / "file.pth")
     refused(tmp_path / "file.pth", "holds no tensors by name")
+
+
+def test_lists_that_hold_one_another_many_times_over(tmp_path):
+    content = {"a": torch.ones(1)}
+    for _ in range(40):
+        content = {"x": content, "y": content}
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match=r"a\.pth: it holds more than 1,000,000 values, which is no checkpoint"):
+        read_tensors(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize(("epoch", "processed", "epochs"), [(2, 3, 3), (2, 2, None), (0, 1, 1)])
+def test_the_epochs_that_a_checkpoint_of_lightning_has(tmp_path, epoch, processed, epochs):
+    loops = {"fit_loop": {"epoch_progress": {"current": {"processed": processed}}}}
+    torch.save({"state_dict": TENSORS, "epoch": epoch, "loops": loops}, tmp_path / "last.ckpt")
+    assert read_tensors(tmp_path / "last.ckpt").epochs == epochs

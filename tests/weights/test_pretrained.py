@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -199,6 +200,27 @@ def test_metadata_that_says_nothing(tmp_path, metadata):
     assert str(path) in str(error.value)
 
 
+FOREIGN = [
+    {"model": {"name": "resnet"}},
+    {"method": "a", "dataset": "b", "model": {"name": "resnet"}},
+    {"method": "a", "dataset": "b", "model": {"backbone": {"name": "resnet18"}}},
+    {"method": "a", "dataset": "b", "model": {"backbone": "ResNet"}},
+    {"method": "a", "dataset": "b", "model": {"backbone": "resnet18", "width": "a"}},
+    {"method": "a", "dataset": "b", "model": {"backbone": "resnet18"}, "data": [1]},
+    {"method": "a", "dataset": "b", "model": {"backbone": "resnet18"}, "data": {"mean": 5}},
+]
+
+
+@pytest.mark.parametrize("config", FOREIGN, ids=str)
+def test_a_configuration_that_is_none_of_ours(tmp_path, config):
+    """Others put one into their checkpoints too; then the weights tell."""
+    network = resnet(0)
+    torch.save({"state_dict": network.state_dict(), "config": config}, tmp_path / "a.pth")
+    loaded = load_backbone(tmp_path / "a.pth")
+    same_features(loaded, network, images(64, 3))
+    assert (loaded.config, loaded.mean) == (None, None)
+
+
 # --------------------------------------------------------------------------------------------------------------- timm
 
 
@@ -248,6 +270,21 @@ def test_timm_loads_its_own_weights(hub, tmp_path):
     torch.testing.assert_close(loaded.transform(as_picture), expected(as_picture), rtol=0, atol=0.03)
     assert load_backbone("timm:tiny_hub_resnet", mean=[0, 0, 0], image_size=32).mean == (0, 0, 0)
     assert load_backbone("timm:tiny_hub_resnet", channels=1).mean is None
+
+
+def test_weights_of_timm_that_are_not_whole(hub, tmp_path):
+    """timm itself takes what there is."""
+    tensors = randomised(timm.create_model("tiny_hub_resnet", num_classes=10)).state_dict()
+    torch.save(tensors | {"more.weight": torch.ones(1)}, tmp_path / "more.pth")
+    hub(file=str(tmp_path / "more.pth"))
+    accounting = load_backbone("timm:tiny_hub_resnet").accounting
+    assert (accounting.missing, "more.weight" in accounting.unexpected) == ((), True)
+    torch.save({key: value for key, value in tensors.items() if "layer4" not in key}, tmp_path / "less.pth")
+    hub(file=str(tmp_path / "less.pth"))
+    with pytest.raises(WeightsError, match="not whole") as error:
+        load_backbone("timm:tiny_hub_resnet")
+    assert re.search(r"missing: \d+ tensors, layer4", str(error.value))
+    assert "layer4.0.conv1.weight" in str(error.value)
 
 
 def test_a_hub_that_cannot_be_reached(hub, monkeypatch, tmp_path):
@@ -312,7 +349,13 @@ def test_untrained_weights_leave_the_generator_alone():
         ({"spec": "untrained:resnet18", "stem": "tiny"}, "stem is 'tiny'"),
         ({"spec": "untrained:resnet18", "width": 0}, "width is 0"),
         ({"spec": "untrained:resnet18", "mean": [0.5]}, "mean has 1 values"),
+        ({"spec": "untrained:resnet18", "mean": 0.5}, "mean is 0.5: it must be a list of numbers"),
+        ({"spec": "untrained:resnet18", "mean": [0.5, 0.5, float("nan")]}, "must be finite"),
+        ({"spec": "untrained:resnet18", "std": [0.5, 0.5, 0]}, "must be above 0"),
+        ({"spec": "untrained:resnet18", "image_size": -3}, "image_size is -3: it must be"),
         ({"spec": "nothing.ckpt"}, "no file"),
+        ({"spec": "timm:"}, "timm: has no name behind the colon: write timm:NAME"),
+        ({"spec": "zoo:"}, "zoo: has no name behind the colon: write zoo:NAME"),
     ],
 )
 def test_what_cannot_be_loaded(arguments, message):
@@ -405,3 +448,20 @@ def test_what_a_file_of_it_says(tmp_path):
 def test_the_package_is_imported_without_torch():
     code = "import sys, solo_frossl; assert 'torch' not in sys.modules; assert callable(solo_frossl.load)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_what_a_file_of_a_run_says_and_what_it_does_not(tmp_path):
+    """After how many epochs it was saved, which encoder it is; and not where its author's files lay."""
+    model, _ = build("byol")
+    config = config_of("byol", root="/home/me/photos", mean=[0.3], std=[0.4]) | {"runs_dir": "/home/me/runs"}
+    config["trainer"] = {"max_epochs": 100}
+    loops = {"fit_loop": {"epoch_progress": {"current": {"processed": 2}}}}
+    torch.save(checkpoint(model, config) | {"epoch": 1, "loops": loops}, tmp_path / "last.ckpt")
+    about = load_backbone(tmp_path / "last.ckpt", encoder="target").about()
+    assert (about["epochs"], about["encoder"], about["seed"]) == (2, "target", 3)
+    assert "/" not in str(about)
+    assert about["config"]["data"]["root"] == "photos"
+    zoo.write_weights(tmp_path / "x.safetensors", model.target_backbone.state_dict(), about)
+    again = load_backbone(tmp_path / "x.safetensors")
+    assert (again.epochs, again.encoder) == (2, "target")
+    assert "encoder" not in load_backbone(tmp_path / "last.ckpt").about()

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from zoo_server import make_entry
 
 import solo_frossl
 from solo_frossl.zoo import Entry, ZooError, read_index, remove_entry, shipped_index, write_index
+from solo_frossl.zoo.index import changing
 
 CONTENT = b"weights" * 100
 PLACES = ("file:weights/frossl-digits.safetensors", "https://host/a.safetensors", "hf:me/zoo/a.safetensors@v1")
@@ -202,7 +204,64 @@ def test_names_that_are_near(index):
         read_index(index).find("frossl-digits")
 
 
+def test_a_link_to_an_index_stays_one(index, tmp_path):
+    link = tmp_path / "link.yaml"
+    link.symlink_to(index)
+    write_index(link, [make_entry(CONTENT, *PLACES)])
+    assert link.is_symlink()
+    assert list(read_index(index).entries) == ["frossl-digits"]
+
+
+def test_changes_at_the_same_time_are_all_kept(tmp_path):
+    index, names = tmp_path / "index.yaml", [f"a{i}" for i in range(8)]
+
+    def add(name):
+        with changing(index) as entries:
+            entries[name] = make_entry(CONTENT, *PLACES, name=name)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(add, names))
+    assert sorted(read_index(index).entries) == names
+
+
+def test_a_change_that_fails_leaves_the_index_as_it_was(index):
+    before = index.read_bytes()
+    with pytest.raises(KeyError), changing(index) as entries:
+        del entries["frossl-digits"], entries["nothing"]
+    assert index.read_bytes() == before
+
+
 class TestRemove:
+    def test_what_was_added_meanwhile_stays(self, index):
+        seen = read_index(index)
+        write_index(index, [*seen.entries.values(), make_entry(CONTENT, *PLACES, name="new")])
+        remove_entry(seen, "byol-digits")
+        assert list(read_index(index).entries) == ["frossl-digits", "new"]
+
+    def test_an_index_that_names_itself_as_weights_is_kept(self, index):
+        write_index(index, [make_entry(CONTENT, "file:index.yaml")])
+        assert remove_entry(read_index(index), "frossl-digits") == []
+        assert read_index(index).entries == {}
+
+    def test_files_that_cannot_be_deleted_are_named(self, index, monkeypatch):
+        write_index(index, [make_entry(CONTENT, *PLACES)])
+        (index.parent / "cards").mkdir()
+        for kind in ("md", "png"):
+            (index.parent / "cards" / f"frossl-digits.{kind}").write_text("x")
+        unlink = Path.unlink
+
+        def refuse(path, *args, **kwargs):
+            if path.suffix == ".md":
+                raise PermissionError(13, "Permission denied")
+            unlink(path, *args, **kwargs)
+
+        monkeypatch.setattr(Path, "unlink", refuse)
+        message = r"frossl-digits was taken out of .*, but not all .*\n  .*/cards/frossl-digits.md: Permission denied$"
+        with pytest.raises(ZooError, match=message):
+            remove_entry(read_index(index), "frossl-digits")
+        assert [file.name for file in (index.parent / "cards").iterdir()] == ["frossl-digits.md"]
+        assert read_index(index).entries == {}
+
     def test_entry_card_and_weights(self, index):
         folder = index.parent
         files = [folder / name for name in ("weights/frossl-digits.safetensors", "cards/frossl-digits.md")]

@@ -2,7 +2,6 @@
 
 import csv
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+
+from solo_frossl.replacing import replacing
 
 Progress = Callable[[int], None]
 """Told of steps done: of gradient descent, or of whatever a figure takes time for."""
@@ -125,15 +126,13 @@ def write_csv(figure: TheoryFigure, path: Path) -> None:
         figure: what to write.
         path: the file; it is replaced.
     """
-    part = path.with_name(path.name + ".part")
-    with open(part, "w", newline="", encoding="utf-8") as file:
+    with replacing(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["panel", "curve", "source", "x", "y"])
         for panel in figure.panels:
             for curve in panel.curves:
                 rows = zip(curve.x.tolist(), curve.y.tolist(), strict=True)
                 writer.writerows([panel.title, curve.name, curve.source, repr(x), repr(y)] for x, y in rows)
-    os.replace(part, path)
 
 
 def draw(figure: TheoryFigure, path: Path) -> None:
@@ -146,9 +145,8 @@ def draw(figure: TheoryFigure, path: Path) -> None:
         figure: what to draw.
         path: the file; it is replaced.
     """
-    part = path.with_name(path.name + ".part")
-    FigureCanvasAgg(drawing(figure)).print_figure(part, format="png", dpi=_DPI)
-    os.replace(part, path)
+    with replacing(path) as part:
+        FigureCanvasAgg(drawing(figure)).print_figure(part, format="png", dpi=_DPI)
 
 
 def drawing(figure: TheoryFigure) -> Figure:
