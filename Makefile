@@ -21,8 +21,8 @@ quickstart: $(INSTALLED)  ## pretrain and probe on handwritten digits, in three 
 	$(PY) main_pretrain.py --config configs/digits/frossl.yaml --name quickstart
 	$(PY) main_linear.py --backbone quickstart --baselines
 
-test: $(INSTALLED)  ## run all tests
-	$(PY) -m pytest -q
+test: $(INSTALLED)  ## run all tests, in two processes
+	$(PY) -m pytest -q --numprocesses 2 --dist loadfile
 
 test-fast: $(INSTALLED)  ## run the tests that take seconds
 	$(PY) -m pytest -q -m 'not slow' --numprocesses 2 --dist loadfile
