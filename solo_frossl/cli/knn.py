@@ -79,6 +79,8 @@ def _knn(probing: Probing) -> int:
     out = probing.folder("knn")
     train, validation = probing.features()
     labelled = train.labelled()
+    if not len(validation.labelled().label):
+        raise ConfigError(f"k-NN needs labelled validation images, and those of {probing.data.root} have no label")
     ks = sorted({min(k, len(labelled.label)) for k in options.k})
     votes = knn_sweep(
         validation.features,

@@ -306,7 +306,8 @@ def fine_tune(
         config: learning rates and schedule.
         seed: the run's seed; order and views follow the data's own.
         trainer: further arguments of the Trainer: ``accelerator``, ``devices``, ``strategy``, ``precision``,
-            ``callbacks``, ``logger``, ...; by default one device, and nothing is printed or written.
+            ``callbacks``, ``logger``, ...; by default one device, and nothing is printed or written. BatchNorm is
+            synchronised on GPUs; on CPUs each process normalises by its own images.
 
     Raises:
         ValueError: no training or no validation image is labelled.
@@ -324,7 +325,7 @@ def fine_tune(
         "enable_checkpointing": False,
         "enable_progress_bar": False,
         "enable_model_summary": False,
-        "sync_batchnorm": torch.cuda.is_available(),
+        "sync_batchnorm": torch.cuda.is_available() and trainer.get("accelerator") != "cpu",  # it runs on GPUs only
     } | trainer
     try:
         with warnings.catch_warnings():

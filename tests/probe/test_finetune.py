@@ -50,6 +50,26 @@ def backbone(dropout=0.0):
     return network.eval()
 
 
+@pytest.mark.parametrize(
+    ("gpus", "accelerator", "synchronised"), [(2, "gpu", True), (2, "cpu", False), (0, "auto", False)]
+)
+def test_batch_norm_is_synchronised_on_gpus(monkeypatch, gpus, accelerator, synchronised):
+    given = {}
+
+    class Asked(Exception):
+        pass
+
+    def trainer(**arguments):
+        given.update(arguments)
+        raise Asked
+
+    monkeypatch.setattr("solo_frossl.probe.finetune.Trainer", trainer)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    with pytest.raises(Asked):
+        fine_tune(backbone(), digits(), CONFIG, accelerator=accelerator)
+    assert given["sync_batchnorm"] == synchronised
+
+
 class Keep(Callback):
     """The module, its weights before, and the learning rates of every step."""
 
