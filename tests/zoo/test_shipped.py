@@ -1,9 +1,12 @@
 """The checkpoints that come with the package are what their index says, found from their files alone."""
 
 import json
+import os
 from statistics import fmean
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from solo_frossl.cli.knn import knn
@@ -14,7 +17,11 @@ from solo_frossl.weights import load_backbone
 from solo_frossl.zoo import check_file, read_about, read_index
 
 ENTRIES = read_index().entries
-ON_DIGITS = [name for name, entry in ENTRIES.items() if entry.dataset == "digits"]
+ON_DIGITS, ON_CIFAR = (
+    [name for name, entry in ENTRIES.items() if entry.dataset == dataset] for dataset in ("digits", "cifar10-jpeg")
+)
+CIFAR = os.environ.get("SOLO_FROSSL_CIFAR10_JPEG")
+"""A folder with ``train/CLASS/*.jpg`` and ``val/CLASS/*.jpg``, which does not come with the package."""
 IMAGE = 100 / 359
 """Percent that one validation image of digits is; other processors round otherwise, which moves an image or two."""
 
@@ -26,8 +33,9 @@ def shipped(name):
     return places[0]
 
 
-def test_the_methods_that_must_be_there():
-    assert {"frossl", "barlow_twins"} <= {ENTRIES[name].method for name in ON_DIGITS}
+@pytest.mark.parametrize("names", [ON_DIGITS, ON_CIFAR])
+def test_the_methods_that_must_be_there(names):
+    assert {"frossl", "barlow_twins"} <= {ENTRIES[name].method for name in names}
 
 
 @pytest.mark.parametrize("name", ENTRIES)
@@ -46,18 +54,42 @@ def test_file_index_and_card_say_the_same(name):
         assert picture.size[0] > 1000
 
 
+def find_again(name, folder, *options, images, tolerance):
+    """Its accuracies, by the two commands that the index names; no file but the shipped one, and no run."""
+    entry = ENTRIES[name]
+    options = [f"--backbone={shipped(name)}", "--device=cpu", f"--out={folder}", *options]
+    assert linear(options) == 0
+    assert knn([*options, "--k", "20"]) == 0
+    found = json.loads((folder / "linear.json").read_text())
+    assert found["num_validation"] == images
+    assert found["top1"] == pytest.approx(entry.accuracy["linear_top1"], abs=tolerance)
+    (row,) = json.loads((folder / "knn.json").read_text())["results"]
+    assert row["top1"] == pytest.approx(entry.accuracy["knn_top1"], abs=tolerance)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ON_DIGITS)
 def test_the_accuracies_are_found_again(name, tmp_path):
-    """By the two commands that the index names; no file but the shipped one, and no run."""
-    entry, options = ENTRIES[name], [f"--backbone={shipped(name)}", "--device=cpu", f"--out={tmp_path}"]
-    assert linear(options) == 0
-    assert knn([*options, "--k", "20"]) == 0
-    found = json.loads((tmp_path / "linear.json").read_text())
-    assert found["num_validation"] == 359
-    assert found["top1"] == pytest.approx(entry.accuracy["linear_top1"], abs=2.01 * IMAGE)
-    (row,) = json.loads((tmp_path / "knn.json").read_text())["results"]
-    assert row["top1"] == pytest.approx(entry.accuracy["knn_top1"], abs=2.01 * IMAGE)
+    find_again(name, tmp_path, images=359, tolerance=2.01 * IMAGE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ON_CIFAR)
+@pytest.mark.skipif(CIFAR is None, reason="needs CIFAR-10 as JPEG files: SOLO_FROSSL_CIFAR10_JPEG=FOLDER")
+def test_the_accuracies_on_cifar_are_found_again(name, tmp_path):
+    find_again(name, tmp_path, f"--data.root={CIFAR}", images=10_000, tolerance=0.2)
+
+
+@pytest.mark.parametrize("name", ON_CIFAR)
+def test_those_of_cifar_map_pictures_to_features(name):
+    backbone = load_backbone(shipped(name))
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 40, 3), dtype=np.uint8))
+    assert backbone.transform(picture).shape == (3, 32, 32)
+    with torch.no_grad():
+        features = backbone(torch.stack([backbone.transform(picture), torch.zeros(3, 32, 32)]))
+    assert features.shape == (2, 128)
+    assert features.isfinite().all()
+    assert (features[0] - features[1]).abs().max() > 1e-3
 
 
 @pytest.mark.slow
