@@ -103,7 +103,8 @@ def _draw(probing: Probing, train: Features, validation: Features, picture: Path
         )
         return False
     without = sum(int((part.label < 0).sum()) for part in (train, validation))
-    name = f"{probing.backbone.name} on {options.dataset}"
+    *folders, file = probing.backbone.name.split("/")
+    name = "/".join([*(["…", *folders[-2:]] if len(folders) > 2 else folders), file]) + f" on {options.dataset}"
     scored = len(train.labelled().label) > 0 < len(validation.labelled().label)
     draw_features(
         shown.numpy(),

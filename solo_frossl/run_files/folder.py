@@ -88,6 +88,7 @@ def find_run(runs_dir: str | Path, name: str | None = None) -> RunFolder:
         return RunFolder(Path(name))
     runs = [p.parent for p in runs_dir.glob("*/config.yaml")]
     if name is not None:
+        name = name.rstrip("/")
         numbered = {name, *(f"{name}-{n}" for n in range(2, len(runs) + 2))}
         runs = [p for p in runs if p.name in numbered]
     if not runs:

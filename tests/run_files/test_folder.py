@@ -30,6 +30,7 @@ def test_the_newest_run_of_a_name_or_of_all_is_found(tmp_path):
     started(tmp_path, "a", 200)
     newest = started(tmp_path, "b", 400)
     assert find_run(tmp_path, "a") == newest_a
+    assert find_run(tmp_path, "a/") == newest_a  # as shells complete it
     assert find_run(tmp_path) == newest
     assert find_run("elsewhere", str(newest_a.path)) == newest_a
 
