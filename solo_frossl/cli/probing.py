@@ -486,20 +486,22 @@ def _is_of_a_run(file: Path) -> bool:
 
 def _other_images(data: ImageDataModule, dataset: str, backbone: Pretrained) -> str:
     """What to call the images, if they are not those that the backbone is known to be trained on; else ""."""
-    config = backbone.config or {}
-    root = str((config.get("data") or {}).get("root", ""))
-    same = dataset == config.get("dataset") and (type(data) is not ImageFolder or _is_root(data.root, root))
-    return "" if same else f"{dataset}-{_name(data.root)}" if type(data) is ImageFolder else dataset
+    config, folder = backbone.config or {}, image_folder(data)
+    trained_on = Path((config.get("data") or {}).get("root", ""))
+    if dataset != config.get("dataset"):
+        same = False
+    elif not folder:
+        same = True
+    elif len(trained_on.parts) == 1:  # of a published configuration, which has kept the name only
+        same = folder == trained_on.name
+    else:
+        same = Path(data.root).expanduser().resolve() == trained_on.resolve()
+    return "" if same else "-".join(part for part in (dataset, folder) if part)
 
 
-def _is_root(given: str, trained_on: str) -> bool:
-    """Whether a folder is that of a configuration, of which published ones have kept the name only."""
-    place = Path(trained_on)
-    return _name(given) == trained_on if len(place.parts) == 1 else Path(given).resolve() == place.resolve()
-
-
-def _name(folder: str) -> str:
-    return Path(folder).expanduser().absolute().name
+def image_folder(data: ImageDataModule) -> str:
+    """The name of the folder that the images are from, where they are no dataset with a name of its own; else ""."""
+    return Path(data.root).expanduser().absolute().name if type(data) is ImageFolder else ""
 
 
 def _variant(options: Namespace, images: str) -> str:

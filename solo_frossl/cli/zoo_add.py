@@ -9,8 +9,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from solo_frossl.cli.errors import ConfigError, one_message
 from solo_frossl.cli.pretrain import quiet
-from solo_frossl.cli.probing import Probing, add_backbone_options, add_device_options, prepare
-from solo_frossl.data import ImageFolder
+from solo_frossl.cli.probing import Probing, add_backbone_options, add_device_options, image_folder, prepare
 from solo_frossl.probe import KNNConfig, LinearConfig, linear_and_knn
 from solo_frossl.run_files import RunFolder
 from solo_frossl.weights import WeightsError, load_backbone
@@ -19,6 +18,8 @@ from solo_frossl.zoo.add import add_checkpoint
 from solo_frossl.zoo.index import PRECISIONS
 
 PROGRAM = "solo-frossl zoo add"
+_FREE = ("root", "workers", "residency", "eval_batch_size", "download")
+"""What of the data may be given: nothing by which its images would be others than the entry's commands take."""
 
 
 def zoo_add(argv: Sequence[str]) -> int:
@@ -46,10 +47,6 @@ def zoo_add(argv: Sequence[str]) -> int:
             raise ConfigError(str(error)) from error
         except OSError as error:
             raise ConfigError(f"the entry cannot be written: {error}") from error
-
-
-_FREE = ("root", "workers", "residency", "eval_batch_size", "download")
-"""What of the data may be given: nothing by which its images would be others than the entry's commands take."""
 
 
 def _refuse_other_images(argv: Sequence[str]) -> None:
@@ -98,7 +95,7 @@ def _add(probing: Probing) -> int:
     network = backbone.architecture
     width = "" if network.width == 1 else f"w{network.width:g}"
     role = "" if options.encoder == "backbone" else f"-{options.encoder}"
-    folder = Path(data.root).expanduser().absolute().name if type(data) is ImageFolder else ""
+    folder = image_folder(data)
     trained_on = options.trained_on or folder or config["dataset"]
     usual = f"{config['method']}{role}-{network.backbone}{width}-{trained_on}"
     name = options.name or re.sub(r"[^A-Za-z0-9._-]+", "-", usual)
