@@ -554,6 +554,9 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(runs, tmp_
         error = capsys.readouterr().err
         assert "cannot be written to" in error, error
         assert "--out" in error
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: os.open("/proc/nothing", os.O_RDONLY))
+    refused(knn, f"--backbone={runs}/frossl", f"--out={tmp_path}/there", "--device=cpu")
+    assert f"{tmp_path}/there cannot be written to (No such file or directory)" in capsys.readouterr().err
     refused(features, f"--backbone={runs}/frossl", f"--out={tmp_path}/f.csv", "--device=cpu")
     assert "files that end in .npz or .safetensors" in capsys.readouterr().err
 

@@ -16,6 +16,7 @@ from solo_frossl.probe import (
     fit_ridge,
     linear_probe,
 )
+from solo_frossl.probe.fast_linear import _hold_out
 
 NAMES = [f"class {c}" for c in range(5)]
 
@@ -191,6 +192,24 @@ class TestProbe:
 def test_unconverged_is_a_warning():
     config = FastLinearConfig(penalty=1e-6, max_iterations=2)
     assert "stopped after 2 iterations" in fast_linear_probe(problem(), problem(seed=1), NAMES, config).warning
+
+
+def test_a_tolerance_beyond_the_precision_is_told_as_such():
+    """More iterations would not help."""
+    config = FastLinearConfig(penalty=1e-3, tolerance=1e-13, precision="float32")
+    warning = fast_linear_probe(problem(), problem(seed=1), NAMES, config).warning
+    assert "as far as the precision reaches" in warning
+    assert "max_iterations" not in warning
+
+
+def test_the_penalty_is_chosen_on_images_that_are_not_fitted():
+    train = problem().labelled()
+    kept, held = _hold_out(train, 0.2, seed=3)
+    assert len(held.label) == round(0.2 * len(train.label))
+    assert sorted([*kept.index.tolist(), *held.index.tolist()]) == train.index.tolist()
+    for part in (kept, held):  # each row with its own label and features
+        assert torch.equal(part.features, torch.stack([train.features[train.index == i][0] for i in part.index]))
+        assert torch.equal(part.label, torch.stack([train.label[train.index == i][0] for i in part.index]))
 
 
 def test_says_what_is_wrong():
