@@ -26,7 +26,7 @@ def replacing(path: str | Path, *, sync: bool = False) -> Iterator[Path]:
     try:
         yield part
         if sync:
-            with open(part, "ab") as file:
+            with open(part, "rb+") as file:
                 os.fsync(file.fileno())
         os.replace(part, path)
     finally:

@@ -24,7 +24,8 @@ def test_after_an_error_the_old_one_stays_and_nothing_is_left_of_the_new_one(tmp
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("a.txt", "old")]
 
 
-def test_what_was_not_written_is_an_error(tmp_path):
-    with pytest.raises(FileNotFoundError), replacing(tmp_path / "a.txt"):
+@pytest.mark.parametrize("sync", [False, True])
+def test_what_was_not_written_is_an_error(tmp_path, sync):
+    with pytest.raises(FileNotFoundError), replacing(tmp_path / "a.txt", sync=sync):
         pass
     assert list(tmp_path.iterdir()) == []

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from solo_frossl.weights.inert import Inert, InertReader
 
-_MOST_VALUES = 1_000_000
+_MOST_CONTAINERS = 1_000_000
 KINDS = "safetensors, or what torch.save writes (.ckpt, .pth, .pt, .tar)"
 
 
@@ -168,17 +168,19 @@ def _tensors(content: Any) -> Iterator[tuple[str, Tensor]]:
     """Tensors in nested mappings and sequences, each with its full name; a container within itself is passed over.
 
     Raises:
-        WeightsError: there are more values than a checkpoint has, as in lists that hold one another many times over.
+        WeightsError: there are more containers than a checkpoint has, as in lists that hold one another many times.
     """
     above: set[int] = set()
     met = itertools.count()
 
     def walk(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
-        if next(met) > _MOST_VALUES:
-            raise WeightsError(f"it holds more than {_MOST_VALUES:,} values, which is no checkpoint")
         if isinstance(value, Tensor) and name:
             yield name, value.detach()
         elif isinstance(value, Mapping | list | tuple) and id(value) not in above:
+            if next(met) > _MOST_CONTAINERS:
+                raise WeightsError(
+                    f"it holds more than {_MOST_CONTAINERS:,} lists and mappings, which is no checkpoint"
+                )
             above.add(id(value))
             items = value.items() if isinstance(value, Mapping) else enumerate(value)
             for key, inner in items:

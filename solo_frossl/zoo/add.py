@@ -100,12 +100,19 @@ def add_checkpoint(
         )
         card.write_text(text, encoding="utf-8")
         finals = {weights: folder / WEIGHTS / file, **{part: folder / CARDS / part.name for part in (picture, card)}}
-        with changing(index_path) as entries:
-            _refuse_taken(entries, name, index_path)  # others may have added theirs by now
-            for part, final in finals.items():
-                final.parent.mkdir(exist_ok=True)
-                os.replace(part, final)
-            entries[name] = entry
+        moved: list[Path] = []
+        try:
+            with changing(index_path) as entries:
+                _refuse_taken(entries, name, index_path)  # others may have added theirs by now
+                for part, final in finals.items():
+                    final.parent.mkdir(exist_ok=True)
+                    os.replace(part, final)
+                    moved.append(final)
+                entries[name] = entry
+        except BaseException:  # the index could not be written
+            for final in moved:
+                final.unlink(missing_ok=True)
+            raise
     return entry
 
 

@@ -702,6 +702,16 @@ def test_one_that_is_added_twice_at_the_same_time_stays_whole(runs, tmp_path, ca
     assert check_file(tmp_path / "weights" / entry.file, entry) is None
 
 
+def test_an_index_that_cannot_be_written_leaves_no_file(runs, tmp_path, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("solo_frossl.zoo.index.write_index", full)
+    refused(zoo, "add", str(runs / "frossl"), f"--index={tmp_path}/index.yaml", "--name=a", "--device=cpu")
+    assert "the entry cannot be written: [Errno 28] No space left on device" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"index.yaml.lock"}
+
+
 def test_what_cannot_be_an_entry(runs, tmp_path, colour, capsys):
     index = tmp_path / "index.yaml"
     for given, message in {

@@ -268,7 +268,9 @@ def test_lists_that_hold_one_another_many_times_over(tmp_path):
     for _ in range(40):
         content = {"x": content, "y": content}
     torch.save(content, tmp_path / "a.pth")
-    with pytest.raises(WeightsError, match=r"a\.pth: it holds more than 1,000,000 values, which is no checkpoint"):
+    with pytest.raises(
+        WeightsError, match=r"a\.pth: it holds more than 1,000,000 lists and mappings, which is no checkpoint"
+    ):
         read_tensors(tmp_path / "a.pth")
 
 
